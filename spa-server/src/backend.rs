@@ -1,0 +1,123 @@
+//! What makes a grant real: one small typed interface whose messages can cross a process boundary.
+
+use std::fmt;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A door: one service for the addresses that are let through it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Door {
+    /// The service's name as configured.
+    pub service: String,
+    /// Who is let through; a single address has length 32 or 128. Host bits are zero.
+    pub opened: IpNet,
+}
+
+/// A door that stands open for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Which door.
+    pub door: Door,
+    /// Who knocked last; none for a sequence.
+    pub client: Option<String>,
+    /// How long from now new connections may begin.
+    pub remaining: Duration,
+}
+
+/// What a backend found and mended when it compared the world with what should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repairs {
+    /// One plain clause for each thing that was absent and has been put back, such as `chain SPA (IPv6)`.
+    pub restored: Vec<String>,
+    /// Openings that no grant accounts for and that were taken out.
+    pub removed: Vec<Door>,
+    /// Openings that were missing and were put back.
+    pub reopened: Vec<Door>,
+}
+
+/// A way to open and close doors.
+///
+/// Every call is idempotent: opening twice renews, closing what is closed is no error. A backend holds no grants of
+/// its own; it is told what should be and says what is.
+pub trait Backend: Send {
+    /// The backend's name in configuration, status and logs.
+    fn name(&self) -> &'static str;
+
+    /// Puts the static part in place and reads it back: always-allow first, then what hides protected ports.
+    ///
+    /// # Errors
+    ///
+    /// When any of it could not be put in place or was not there afterwards. What stood before still stands.
+    fn protect(&mut self) -> Result<Repairs, BackendError>;
+
+    /// Inserts, reads back and removes a probe that can be nobody's address, in every set, both families.
+    ///
+    /// # Errors
+    ///
+    /// When the probe could not be seen: grants would not work either.
+    fn self_test(&mut self) -> Result<(), BackendError>;
+
+    /// Opens a door, or renews it so that it ends `remaining` from now, be that later or earlier than before.
+    ///
+    /// # Errors
+    ///
+    /// When the door could not be opened. A door that was open before stays open until its old end.
+    fn open(&mut self, opening: &Opening) -> Result<(), BackendError>;
+
+    /// Closes a door.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be closed: it stays open until its end in the kernel.
+    fn close(&mut self, door: &Door) -> Result<(), BackendError>;
+
+    /// What stands open by this backend, with the time left.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel could not be asked.
+    fn list(&mut self) -> Result<Vec<Opening>, BackendError>;
+
+    /// Makes exactly `openings` stand open: puts back what is missing (static part and doors), takes out what no
+    /// opening accounts for, goes on past the first failure.
+    ///
+    /// # Errors
+    ///
+    /// What could not be mended, all of it.
+    fn reconcile(&mut self, openings: &[Opening]) -> Result<Repairs, BackendError>;
+
+    /// Closes every door; what protects stays.
+    ///
+    /// # Errors
+    ///
+    /// When doors may still be open; they end in the kernel.
+    fn close_all(&mut self) -> Result<(), BackendError>;
+
+    /// Takes out everything this backend ever put anywhere, present configuration or not.
+    ///
+    /// # Errors
+    ///
+    /// What could not be taken out, all of it; it goes on past the first failure.
+    fn uninstall(&mut self) -> Result<(), BackendError>;
+}
+
+/// What went wrong in a backend, for the log, status and the command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendError {
+    /// The backend's name.
+    pub backend: String,
+    /// What was attempted and what the kernel or the tool said, in one line free of control characters.
+    pub what: String,
+    /// What to try, where that is known.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.backend, self.what)
+    }
+}
+
+impl std::error::Error for BackendError {}

@@ -1,0 +1,147 @@
+//! What was meant: the configuration after every check, ready to be acted upon.
+//!
+//! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A whole, checked server.toml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The name or address that invites carry.
+    pub host: Option<String>,
+    /// Where knocks are listened for.
+    pub listen: Listen,
+    /// The way back in.
+    pub lock_out: LockOut,
+    /// Files of TCP Wrappers.
+    pub tcp_wrappers: TcpWrappers,
+    /// The services, in the order of the file; names are unique.
+    pub services: Vec<Service>,
+}
+
+/// Where knocks are listened for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Interface names, or the one name `any`.
+    pub interfaces: Vec<String>,
+    /// UDP ports, 1 to 8 of them, none 0, none twice.
+    pub ports: Vec<u16>,
+}
+
+/// What keeps the owner from being shut out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockOut {
+    /// Open to these for every protected service, whatever happens. Host bits are zero, none is a /0.
+    pub always_allow: Vec<IpNet>,
+    /// Protecting while `always_allow` is empty was asked for.
+    pub allow_no_way_back: bool,
+    /// A stop or restart leaves open doors in the kernel.
+    pub keep_doors: bool,
+}
+
+/// Files of TCP Wrappers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpWrappers {
+    /// Usually /etc/hosts.allow.
+    pub hosts_allow: PathBuf,
+    /// Usually /etc/hosts.deny.
+    pub hosts_deny: PathBuf,
+}
+
+/// A named thing a client may open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// At most 24 characters `[a-z0-9][a-z0-9._-]*`.
+    pub name: String,
+    /// What makes a grant of it real; not empty, none twice.
+    pub backends: Vec<BackendKind>,
+    /// The ports behind the firewall.
+    pub ports: Vec<PortRange>,
+    /// The gateway itself hides the ports from everybody without a grant.
+    pub protect: bool,
+    /// How long new connections may begin when the client does not say; at least 1 s, at most `max_duration`.
+    pub duration: Duration,
+    /// The cap on what a client may ask for; at most [`LONGEST_DURATION`].
+    pub max_duration: Duration,
+    /// What becomes of established connections when a grant ends.
+    pub at_end: AtEnd,
+    /// The chain of the filter table whose packets are judged.
+    pub chain: Chain,
+    /// Only these own addresses; empty means all.
+    pub to: Vec<IpAddr>,
+    /// The daemon's name in hosts.allow.
+    pub daemon: Option<String>,
+    /// argv of the command backend, at opening.
+    pub open: Vec<String>,
+    /// argv of the command backend, at the end.
+    pub close: Vec<String>,
+    /// The user the commands run as.
+    pub user: Option<String>,
+}
+
+/// ipset's longest time-out is 2^31 milliseconds; no grant may outlast what the kernel can end by itself.
+pub const LONGEST_DURATION: Duration = Duration::from_hours(24 * 24);
+
+/// What makes a grant real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    /// iptables and ipset.
+    Iptables,
+    /// nftables.
+    Nftables,
+    /// hosts.allow.
+    TcpWrappers,
+    /// A pair of commands.
+    Command,
+}
+
+/// What becomes of established connections when a grant ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtEnd {
+    /// They go on.
+    Keep,
+    /// They are ended.
+    Cut,
+}
+
+/// Where packets to a service are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Chain {
+    /// Packets to this host.
+    #[serde(rename = "INPUT")]
+    Input,
+    /// Packets through this host.
+    #[serde(rename = "FORWARD")]
+    Forward,
+    /// Packets to published container ports.
+    #[serde(rename = "DOCKER-USER")]
+    DockerUser,
+}
+
+/// TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, protocol number 6.
+    Tcp,
+    /// UDP, protocol number 17.
+    Udp,
+}
+
+/// One port or a range of ports of one protocol, written `tcp/22` or `udp/60000-61000`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortRange {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The first port, not 0.
+    pub first: u16,
+    /// The last port, not less than the first.
+    pub last: u16,
+}
