@@ -1,0 +1,198 @@
+//! Steps 1 to 3: what junk is refused by. Borrowed octets, no allocation and no lock, in any capture thread.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::copies::Copies;
+use crate::drop_reason::DropReason;
+use crate::frame::Datagram;
+use crate::key::{HmacKey, PublicKey, SecretKey};
+use crate::outer::{MaskKey, TagKey, digest};
+use crate::packet::SealedKnock;
+use crate::time::{Day, UnixTime};
+
+/// A gateway identity: a static key `S` and an HMAC key `K` ("Keys").
+#[derive(Debug)]
+pub struct Identity {
+    secret: SecretKey,
+    public: PublicKey,
+    hmac_key: HmacKey,
+}
+
+impl Identity {
+    /// Pairs `S` with `K`.
+    #[must_use]
+    pub fn new(secret: SecretKey, hmac_key: HmacKey) -> Self {
+        Self {
+            public: secret.public(),
+            secret,
+            hmac_key,
+        }
+    }
+
+    /// The static public key.
+    #[must_use]
+    pub const fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The HMAC key.
+    #[must_use]
+    pub const fn hmac_key(&self) -> &HmacKey {
+        &self.hmac_key
+    }
+
+    /// The static private key.
+    #[must_use]
+    pub const fn secret(&self) -> &SecretKey {
+        &self.secret
+    }
+
+    pub(crate) fn mask_key(&self) -> MaskKey {
+        MaskKey::new(&self.hmac_key, &self.public)
+    }
+}
+
+/// Where knocks are for (step 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The gateway's knock ports.
+    pub ports: Vec<u16>,
+    /// The gateway's own addresses; none means any address.
+    pub addresses: Option<Vec<IpAddr>>,
+}
+
+impl Listen {
+    /// One port, any address.
+    #[must_use]
+    pub fn port(port: u16) -> Self {
+        Self {
+            ports: alloc::vec![port],
+            addresses: None,
+        }
+    }
+
+    fn accepts(&self, datagram: &Datagram<'_>) -> bool {
+        let own = |addresses: &Vec<IpAddr>| addresses.contains(&datagram.destination.ip().to_canonical());
+        self.ports.contains(&datagram.destination.port()) && self.addresses.as_ref().is_none_or(own)
+    }
+}
+
+/// Refuses what cannot be a knock. A clone shares the identities and the copies and keeps its own keys of the day, so
+/// that each capture thread has one.
+#[derive(Clone, Debug)]
+pub struct Sieve {
+    identities: Arc<[Identity]>,
+    listen: Listen,
+    copies: Arc<Copies>,
+    days: [DayKeys; 2],
+}
+
+/// Each identity's tag key for one day.
+#[derive(Clone)]
+struct DayKeys {
+    day: Option<Day>,
+    keys: Vec<TagKey>,
+}
+
+/// A datagram that passed steps 1 to 3.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted<'a> {
+    pub(crate) sealed: SealedKnock<'a>,
+    pub(crate) identity: usize,
+    pub(crate) day: Day,
+}
+
+impl Sieve {
+    /// For these identities, at most 16; further ones are left out.
+    #[must_use]
+    pub fn new(identities: Vec<Identity>, listen: Listen) -> Self {
+        let identities = identities.into_iter().take(Self::MOST_IDENTITIES).collect();
+        let unset = || DayKeys {
+            day: None,
+            keys: Vec::new(),
+        };
+        Self {
+            identities,
+            listen,
+            copies: Arc::new(Copies::new()),
+            days: [unset(), unset()],
+        }
+    }
+
+    /// The most identities a gateway holds at once.
+    pub const MOST_IDENTITIES: usize = 16;
+
+    /// The identities held.
+    #[must_use]
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// Changes where knocks are for.
+    pub fn listen(&mut self, listen: Listen) {
+        self.listen = listen;
+    }
+
+    /// The same copies under other identities, after a reload.
+    #[must_use]
+    pub fn with_identities(&self, identities: Vec<Identity>) -> Self {
+        Self {
+            copies: Arc::clone(&self.copies),
+            ..Self::new(identities, self.listen.clone())
+        }
+    }
+
+    pub(crate) fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    /// Walks steps 1 to 3 for a datagram that arrived at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The [`DropReason`] of the step that refuses it.
+    pub fn admit<'a>(&mut self, now: UnixTime, datagram: &Datagram<'a>) -> Result<Admitted<'a>, DropReason> {
+        if !self.listen.accepts(datagram) {
+            return Err(DropReason::NotOurs);
+        }
+        let sealed = SealedKnock::parse(datagram.payload).map_err(DropReason::Length)?;
+        let (identity, day) = self.tagged_by(now, &sealed).ok_or(DropReason::Tag)?;
+        match self.copies.find(sealed.tag, datagram.source.ip()) {
+            Some(copy) => Err(DropReason::Copy {
+                forwarded: copy.forwarded,
+            }),
+            None => Ok(Admitted { sealed, identity, day }),
+        }
+    }
+
+    /// Whose tag it is and of which day, of the two days that are taken now (step 2).
+    fn tagged_by(&mut self, now: UnixTime, sealed: &SealedKnock<'_>) -> Option<(usize, Day)> {
+        self.turn_to([now.day(), now.neighbour_day()]);
+        let digest = digest(sealed.tagged);
+        self.days.iter().find_map(|DayKeys { day, keys }| {
+            let identity = keys.iter().position(|key| key.verify(&digest, sealed.tag))?;
+            Some((identity, (*day)?))
+        })
+    }
+
+    fn turn_to(&mut self, days: [Day; 2]) {
+        for (kept, day) in self.days.iter_mut().zip(days) {
+            if kept.day != Some(day) {
+                let keys = self
+                    .identities
+                    .iter()
+                    .map(|own| TagKey::new(&own.hmac_key, &own.public, day))
+                    .collect();
+                *kept = DayKeys { day: Some(day), keys };
+            }
+        }
+    }
+}
+
+impl core::fmt::Debug for DayKeys {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "DayKeys({:?})", self.day)
+    }
+}
