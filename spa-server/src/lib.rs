@@ -1,4 +1,7 @@
 //! The gateway daemon: a pure middle (configuration, policy, grants) in a thin shell (capture, record, backends).
 
 pub mod backend;
+pub mod capture;
+pub mod clock;
 pub mod config;
+pub mod grant;
