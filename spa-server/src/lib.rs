@@ -2,3 +2,5 @@
 
 pub mod backend;
 pub mod config;
+pub mod escape;
+pub mod units;
