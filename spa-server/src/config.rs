@@ -18,6 +18,8 @@ pub mod raw;
 mod read;
 pub mod render;
 mod service;
+#[cfg(test)]
+mod testing;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

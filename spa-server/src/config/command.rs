@@ -152,3 +152,137 @@ fn check_user(raw: &RawService, users: Option<&[String]>, findings: &mut Finding
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::load::check as check_file;
+    use super::super::testing::{told, told_of_each};
+
+    fn service(backend: &str, keys: &str) -> String {
+        format!("gateway.host = \"gw\"\n[[service]]\nname = \"a\"\nbackends = [\"{backend}\"]\n{keys}\n")
+    }
+
+    /// Without the finding that the backend itself is still to come.
+    fn told_now(source: &str) -> String {
+        told(source)
+            .lines()
+            .filter(|line| !line.contains("not-yet"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn tcp_wrappers_needs_a_daemon() {
+        insta::assert_snapshot!(told_now(&service("tcp-wrappers", "")), @r#"error no-daemon 2:1 tcp-wrappers needs the daemon's name as in hosts.allow -> daemon = "sshd""#);
+        assert_eq!(told_now(&service("tcp-wrappers", "daemon = \"sshd\"")), "");
+    }
+
+    #[test]
+    fn what_is_no_daemon() {
+        let values = ["", "../x", "sshd: ALL", "sshd@192.0.2.1", "ALL", "EXCEPT"];
+        insta::assert_snapshot!(told_of_each(&service("tcp-wrappers", "daemon = \"{}\""), &values), @r#"
+        ``
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-daemon 5:10 "" is no daemon's name -> letters, digits and . _ - as in sshd
+        `../x`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-daemon 5:10 "../x" is no daemon's name -> letters, digits and . _ - as in sshd
+        `sshd: ALL`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-daemon 5:10 "sshd: ALL" is no daemon's name -> letters, digits and . _ - as in sshd
+        `sshd@192.0.2.1`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-daemon 5:10 "sshd@192.0.2.1" is no daemon's name -> letters, digits and . _ - as in sshd
+        `ALL`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-daemon 5:10 ALL is a wildcard of hosts.allow, no daemon -> one daemon's name, such as sshd
+        `EXCEPT`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-daemon 5:10 EXCEPT is a wildcard of hosts.allow, no daemon -> one daemon's name, such as sshd
+        "#);
+    }
+
+    #[test]
+    fn command_needs_a_program() {
+        insta::assert_snapshot!(told_now(&service("command", "")), @r#"error no-open 2:1 command needs open, the program to run and its arguments -> open = ["/usr/local/bin/vpn", "up", "{address}"]"#);
+        insta::assert_snapshot!(told_now(&service("command", "open = []")), @r#"error no-open 5:8 command needs open, the program to run and its arguments -> open = ["/usr/local/bin/vpn", "up", "{address}"]"#);
+    }
+
+    #[test]
+    fn programs_are_fixed_and_absolute() {
+        let values = [
+            "[\"vpn\", \"up\"]",
+            "[\"{address}\"]",
+            "[\"/opt/{client}\"]",
+            "[\"/a\\u0000b\"]",
+            "[\"\"]",
+        ];
+        insta::assert_snapshot!(told_of_each(&service("command", "open = {}"), &values), @r#"
+        `["vpn", "up"]`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error relative-program 5:9 open begins with "vpn", which is no absolute path -> the whole path: no shell and no PATH look for it
+        `["{address}"]`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error relative-program 5:9 open begins with "{address}", which is no absolute path -> the whole path: no shell and no PATH look for it
+        `["/opt/{client}"]`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error program-placeholder 5:9 open takes its program from {client}, which comes with the knock -> a fixed program, placeholders in its arguments
+        `["/a\u0000b"]`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-argument 5:9 open has a zero octet in it
+        `[""]`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error relative-program 5:9 open begins with "", which is no absolute path -> the whole path: no shell and no PATH look for it
+        "#);
+        insta::assert_snapshot!(told_now(&service("command", "open = [\"/a\"]\nclose = [\"b\"]")), @r#"error relative-program 6:10 close begins with "b", which is no absolute path -> the whole path: no shell and no PATH look for it"#);
+    }
+
+    #[test]
+    fn arguments_hold_known_placeholders() {
+        let good = "open = [\"/a\", \"{address}/{family}\", \"{client}{service}\", \"{end}\", '{\"a\": 1}', \"{\"]";
+        assert_eq!(told_now(&service("command", good)), "");
+        let bad = "open = [\"/a\", \"{adress}\", \"{}\", \"x\\u0000\", \"{colour} {adress}\"]";
+        insta::assert_snapshot!(told_now(&service("command", bad)), @"
+        error unknown-placeholder 5:15 {adress} is no placeholder -> {address}
+        error unknown-placeholder 5:27 {} is no placeholder -> {address} {family} {client} {service} {end}
+        error bad-argument 5:33 an argument has a zero octet in it
+        error unknown-placeholder 5:44 {colour} is no placeholder -> {address} {family} {client} {service} {end}
+        error unknown-placeholder 5:44 {adress} is no placeholder -> {address}
+        ");
+    }
+
+    #[test]
+    fn users_are_names_this_host_knows() {
+        let values = ["", "a b", "a:b"];
+        insta::assert_snapshot!(told_of_each(&service("command", "open = [\"/a\"]\nuser = \"{}\""), &values), @r#"
+        ``
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-user 6:8 "" is no user name -> user = "nobody"
+        `a b`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-user 6:8 "a b" is no user name -> user = "nobody"
+        `a:b`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            error bad-user 6:8 "a:b" is no user name -> user = "nobody"
+        "#);
+        let source = service("command", "open = [\"/a\"]\nuser = \"vpn\"");
+        let findings = check_file(Path::new("s"), &source, Some(&["root".to_owned()])).unwrap_err();
+        let finding = findings.iter().find(|finding| finding.code == "unknown-user").unwrap();
+        assert_eq!(finding.text, "this host knows no user vpn");
+        let findings = check_file(Path::new("s"), &source, Some(&["vpn".to_owned()])).unwrap_err();
+        assert!(findings.iter().all(|finding| finding.code == "not-yet"));
+    }
+
+    #[test]
+    fn keys_that_nobody_reads_are_said() {
+        let keys = "ports = [\"tcp/22\"]\ndaemon = \"sshd\"\nopen = [\"/a\"]\nclose = [\"/b\"]\nuser = \"root\"";
+        insta::assert_snapshot!(told(&service("iptables", keys)), @"
+        warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
+        warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open
+        warning idle-key 8:9 close does nothing here: command is none of the backends -> the service without close
+        warning idle-key 9:8 user does nothing here: command is none of the backends -> the service without user
+        ");
+    }
+}

@@ -57,3 +57,81 @@ fn length(typed: Option<&Text>, key: &str, example: &str, findings: &mut Finding
     findings.at(&typed.span(), finding.with_try(format!("{key} = \"{example}\"")));
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{told, told_of_each, with_service};
+    use super::super::{Config, DEFAULT_DURATION, DEFAULT_MAX_DURATION};
+
+    #[test]
+    fn unless_written_the_defaults_hold() {
+        let (config, _) = Config::from_text("server.toml", &with_service("ports = [\"tcp/22\"]")).unwrap();
+        assert_eq!(config.services[0].duration, DEFAULT_DURATION);
+        assert_eq!(config.services[0].max_duration, DEFAULT_MAX_DURATION);
+    }
+
+    #[test]
+    fn each_unit_is_understood() {
+        for duration in ["5s", "30s", "15m", "8h", "30d"] {
+            let keys = format!("ports = [\"tcp/22\"]\nduration = \"{duration}\"\nmax-duration = \"24d\"");
+            assert!(!told(&with_service(&keys)).contains("bad-duration"), "{duration}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration() {
+        let values = [
+            "\"30\"",
+            "30",
+            "\"-5s\"",
+            "\"1y\"",
+            "\"\"",
+            "\"1h30m\"",
+            "\"0s\"",
+            "\"99999999999999999999d\"",
+        ];
+        insta::assert_snapshot!(told_of_each(&with_service("ports = [\"tcp/22\"]\nduration = {}"), &values), @r#"
+        `"30"`
+            error bad-duration 6:12 duration "30" has no unit -> duration = "30s"
+        `30`
+            error wrong-type 6:12 duration takes a text in quotes; this is of type integer -> duration = "30s"
+        `"-5s"`
+            error bad-duration 6:12 duration "-5s" is no length of time: a whole number and a unit are wanted -> duration = "30s"
+        `"1y"`
+            error bad-duration 6:12 duration "1y" has an unknown unit: s, m, h and d are known -> duration = "30s"
+        `""`
+            error bad-duration 6:12 duration "" is no length of time: a whole number and a unit are wanted -> duration = "30s"
+        `"1h30m"`
+            error bad-duration 6:12 duration "1h30m" has an unknown unit: s, m, h and d are known -> duration = "30s"
+        `"0s"`
+            error zero-duration 6:12 duration is zero: the door would never open -> duration = "30s"
+        `"99999999999999999999d"`
+            error bad-duration 6:12 duration "99999999999999999999d" is longer than can be counted -> duration = "30s"
+        "#);
+        insta::assert_snapshot!(told_of_each(&with_service("ports = [\"tcp/22\"]\nmax-duration = {}"), &["\"30\"", "8", "\"0h\""]), @r#"
+        `"30"`
+            error bad-duration 6:16 max-duration "30" has no unit -> max-duration = "8h"
+        `8`
+            error wrong-type 6:16 max-duration takes a text in quotes; this is of type integer -> max-duration = "8h"
+        `"0h"`
+            error zero-duration 6:16 max-duration is zero: the door would never open -> max-duration = "8h"
+        "#);
+    }
+
+    #[test]
+    fn lengths_are_compared() {
+        let values = ["\"9h\"", "\"4s\""];
+        insta::assert_snapshot!(told_of_each(&with_service("ports = [\"tcp/22\"]\nduration = {}"), &values), @r#"
+        `"9h"`
+            error duration-over-max 6:12 duration 9h is longer than max-duration 8h -> duration = "8h"
+        `"4s"`
+            warning short-duration 6:12 duration 4s leaves people hardly the time to connect -> duration = "30s"
+        "#);
+        insta::assert_snapshot!(told_of_each(&with_service("ports = [\"tcp/22\"]\nmax-duration = {}"), &["\"25d\"", "\"20s\""]), @r#"
+        `"25d"`
+            error long-max-duration 6:16 max-duration 25d is longer than 24d, which is all the kernel can end by itself -> max-duration = "24d"
+        `"20s"`
+            error duration-over-max 6:16 duration 30s is longer than max-duration 20s -> duration = "20s"
+        "#);
+    }
+}

@@ -112,3 +112,98 @@ fn check_port(typed: &Spanned<i64>, before: &[u16], findings: &mut Findings<'_>)
     }
     Some(port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{told, told_of_each, with_tables};
+    use super::super::{Config, Listen};
+
+    const INTERFACES: &str = "gateway.host = \"gw\"\n[listen]\ninterfaces = {}";
+    const PORTS: &str = "gateway.host = \"gw\"\n[listen]\nports = {}";
+
+    #[test]
+    fn unless_written_it_is_one_port_on_any() {
+        let (config, _) = Config::from_text("server.toml", &with_tables("")).unwrap();
+        assert_eq!(
+            config.listen,
+            Listen {
+                interfaces: vec!["any".into()],
+                ports: vec![62201]
+            }
+        );
+    }
+
+    #[test]
+    fn names_and_ports_are_kept() {
+        assert_eq!(
+            told(&with_tables(
+                "gateway.host = \"gw\"\n[listen]\ninterfaces = [\"eth0\", \"br-lan\"]"
+            )),
+            ""
+        );
+        assert_eq!(
+            told(&with_tables(
+                "gateway.host = \"gw\"\n[listen]\nports = [1, 2, 3, 4, 5, 6, 7, 65535]"
+            )),
+            ""
+        );
+    }
+
+    #[test]
+    fn what_are_no_interfaces() {
+        let lists = [
+            "[]",
+            "[\"\"]",
+            "[\"sixteen-letters!\"]",
+            "[\"a/b\"]",
+            "[\"a b\"]",
+            "[\"..\"]",
+            "[\"eth0\", \"eth0\"]",
+            "[\"eth0\", \"any\"]",
+        ];
+        insta::assert_snapshot!(told_of_each(&with_tables(INTERFACES), &lists), @r#"
+        `[]`
+            error no-interface 3:14 interfaces is empty: no knock would ever be heard -> interfaces = ["any"]
+        `[""]`
+            error bad-interface 3:15 an interface name is empty -> a name that `ip link` shows
+        `["sixteen-letters!"]`
+            error bad-interface 3:15 interface sixteen-letters! is longer than 15 octets -> a name that `ip link` shows
+        `["a/b"]`
+            error bad-interface 3:15 interface a/b has a slash, a blank or a control character in it -> a name that `ip link` shows
+        `["a b"]`
+            error bad-interface 3:15 interface a b has a slash, a blank or a control character in it -> a name that `ip link` shows
+        `[".."]`
+            error bad-interface 3:15 .. is no interface name -> a name that `ip link` shows
+        `["eth0", "eth0"]`
+            error duplicate-interface 3:23 interface eth0 is named twice -> one of the two
+        `["eth0", "any"]`
+            error any-beside-names 3:23 any already means every interface; it stands alone -> interfaces = ["any"], or the names without any
+        "#);
+    }
+
+    #[test]
+    fn what_are_no_ports_to_listen_to() {
+        let lists = [
+            "[]",
+            "[0]",
+            "[65536]",
+            "[-1]",
+            "[5, 6, 5]",
+            "[1, 2, 3, 4, 5, 6, 7, 8, 9]",
+        ];
+        insta::assert_snapshot!(told_of_each(&with_tables(PORTS), &lists), @"
+        `[]`
+            error no-listen-port 3:9 ports is empty: no knock would ever be heard -> ports = [62201]
+        `[0]`
+            error bad-listen-port 3:10 0 is no port -> a number from 1 to 65535, such as 62201
+        `[65536]`
+            error bad-listen-port 3:10 65536 is no port -> a number from 1 to 65535, such as 62201
+        `[-1]`
+            error bad-listen-port 3:10 -1 is no port -> a number from 1 to 65535, such as 62201
+        `[5, 6, 5]`
+            error duplicate-listen-port 3:16 port 5 is listened to twice -> one of the two
+        `[1, 2, 3, 4, 5, 6, 7, 8, 9]`
+            error too-many-listen-ports 3:9 9 ports are listened to; at most 8 can be -> fewer ports
+        ");
+    }
+}

@@ -42,7 +42,11 @@ impl Config {
 }
 
 /// `users` are the names this host knows, if that is known.
-fn check(file: &Path, source: &str, users: Option<&[String]>) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
+pub(super) fn check(
+    file: &Path,
+    source: &str,
+    users: Option<&[String]>,
+) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
     let mut findings = Findings::new(file, source);
     let config = read::read(source, &mut findings).map(|raw| meaning(&raw, users, &mut findings));
     let findings = findings.into_sorted();

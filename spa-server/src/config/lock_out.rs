@@ -134,3 +134,114 @@ fn is_nowhere(network: IpNet) -> bool {
     let address = network.addr();
     address.is_loopback() || address.is_unspecified() || address.is_multicast()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::testing::{told, told_of_each, with_service, with_tables};
+
+    const ALWAYS: &str = "gateway.host = \"gw\"\n[lock-out]\nalways-allow = {}";
+
+    #[test]
+    fn an_address_means_itself_alone() {
+        let list =
+            "gateway.host = \"gw\"\n[lock-out]\nalways-allow = [\"192.0.2.7\", \"2001:db8::/48\", \"::1:0:0:1\"]";
+        let (config, findings) = Config::from_text("server.toml", &with_tables(list)).unwrap();
+        assert_eq!(findings, []);
+        let texts: Vec<_> = config.lock_out.always_allow.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["192.0.2.7/32", "2001:db8::/48", "::1:0:0:1/128"]);
+        assert!(config.lock_out.keep_doors && !config.lock_out.allow_no_way_back);
+    }
+
+    #[test]
+    fn what_is_no_way_back() {
+        let lists = [
+            "[\"192.0.2.7/28\"]",
+            "[\"2001:db8::7/48\"]",
+            "[\"0.0.0.0/0\"]",
+            "[\"::/0\"]",
+            "[\"10.0.0.1/0\"]",
+            "[\"::ffff:192.0.2.7\"]",
+            "[\"::ffff:192.0.2.0/120\"]",
+            "[\"::ffff:192.0.2.0/64\"]",
+            "[\"gw\"]",
+            "[\"\"]",
+            "[\"192.0.2.0/33\"]",
+            "[\"192.0.2.0/255.255.255.0\"]",
+            "[\"fe80::1%eth0\"]",
+        ];
+        insta::assert_snapshot!(told_of_each(&with_tables(ALWAYS), &lists), @r#"
+        `["192.0.2.7/28"]`
+            error host-bits 3:17 192.0.2.7/28 has bits set behind its length -> "192.0.2.0/28", or "192.0.2.7/32" alone
+        `["2001:db8::7/48"]`
+            error host-bits 3:17 2001:db8::7/48 has bits set behind its length -> "2001:db8::/48", or "2001:db8::7/128" alone
+        `["0.0.0.0/0"]`
+            error everybody 3:17 0.0.0.0/0 is everybody: nothing would be protected -> the networks that must always come in
+        `["::/0"]`
+            error everybody 3:17 ::/0 is everybody: nothing would be protected -> the networks that must always come in
+        `["10.0.0.1/0"]`
+            error everybody 3:17 10.0.0.1/0 is everybody: nothing would be protected -> the networks that must always come in
+        `["::ffff:192.0.2.7"]`
+            error mapped-address 3:17 ::ffff:192.0.2.7 is an IPv4 address in IPv6 clothes -> "192.0.2.7/32"
+        `["::ffff:192.0.2.0/120"]`
+            error mapped-address 3:17 ::ffff:192.0.2.0/120 is an IPv4 address in IPv6 clothes -> "192.0.2.0/24"
+        `["::ffff:192.0.2.0/64"]`
+            error mapped-address 3:17 ::ffff:192.0.2.0/64 is an IPv4 address in IPv6 clothes -> "192.0.2.0"
+        `["gw"]`
+            error bad-address 3:17 "gw" is neither an address nor a network -> "192.0.2.0/28", or "2001:db8::/48"
+        `[""]`
+            error bad-address 3:17 "" is neither an address nor a network -> "192.0.2.0/28", or "2001:db8::/48"
+        `["192.0.2.0/33"]`
+            error bad-address 3:17 "192.0.2.0/33" is neither an address nor a network -> "192.0.2.0/28", or "2001:db8::/48"
+        `["192.0.2.0/255.255.255.0"]`
+            error bad-address 3:17 "192.0.2.0/255.255.255.0" is neither an address nor a network -> "192.0.2.0/28", or "2001:db8::/48"
+        `["fe80::1%eth0"]`
+            error bad-address 3:17 "fe80::1%eth0" is neither an address nor a network -> "192.0.2.0/28", or "2001:db8::/48"
+        "#);
+    }
+
+    #[test]
+    fn what_deserves_a_warning() {
+        let lists = [
+            "[\"192.0.2.7\", \"192.0.2.7/32\"]",
+            "[\"0.0.0.0/1\"]",
+            "[\"2000::/3\"]",
+            "[\"127.0.0.1\"]",
+            "[\"::1\"]",
+            "[\"224.0.0.1\"]",
+        ];
+        insta::assert_snapshot!(told_of_each(&with_tables(ALWAYS), &lists), @r#"
+        `["192.0.2.7", "192.0.2.7/32"]`
+            warning duplicate-address 3:30 192.0.2.7/32 stands here twice -> one of the two
+        `["0.0.0.0/1"]`
+            warning wide-always-allow 3:17 0.0.0.0/1 is so wide that little is protected -> the networks that must always come in
+        `["2000::/3"]`
+            warning wide-always-allow 3:17 2000::/3 is so wide that little is protected -> the networks that must always come in
+        `["127.0.0.1"]`
+            warning idle-always-allow 3:17 127.0.0.1/32 is no way back: nobody comes in from there -> an address you can always come from
+        `["::1"]`
+            warning idle-always-allow 3:17 ::1/128 is no way back: nobody comes in from there -> an address you can always come from
+        `["224.0.0.1"]`
+            warning idle-always-allow 3:17 224.0.0.1/32 is no way back: nobody comes in from there -> an address you can always come from
+        "#);
+    }
+
+    #[test]
+    fn protecting_without_a_way_back_names_both_lines() {
+        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nprotect = true")), @r#"error no-way-back 6:11 protect hides ssh from everybody without a grant, and always-allow names no way back in -> in [lock-out], always-allow = ["ADDRESS/LENGTH"] with the address you come from, or allow-no-way-back = true"#);
+        let empty = with_tables("gateway.host = \"gw\"\nlock-out.always-allow = []") + "protect = true\n";
+        insta::assert_snapshot!(told(&empty), @r#"error no-way-back 2:25 protect hides ssh from everybody without a grant, and always-allow names no way back in -> in [lock-out], always-allow = ["ADDRESS/LENGTH"] with the address you come from, or allow-no-way-back = true"#);
+    }
+
+    #[test]
+    fn waiving_the_way_back_is_allowed_and_said() {
+        let waived = "gateway.host = \"gw\"\n[lock-out]\nallow-no-way-back = true";
+        insta::assert_snapshot!(told(&(with_tables(waived) + "protect = true\n")), @r#"warning way-back-waived 3:21 always-allow is empty: if knocking fails, a lost key or a wrong clock say, nobody gets in but at the console -> always-allow = ["ADDRESS/LENGTH"] with an address you can always come from"#);
+    }
+
+    #[test]
+    fn a_bad_address_is_not_also_a_missing_one() {
+        let bad = with_tables(&ALWAYS.replace("{}", "[\"gw\"]")) + "protect = true\n";
+        insta::assert_snapshot!(told(&bad), @r#"error bad-address 3:17 "gw" is neither an address nor a network -> "192.0.2.0/28", or "2001:db8::/48""#);
+    }
+}

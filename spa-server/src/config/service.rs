@@ -217,3 +217,113 @@ impl BackendKind {
         matches!(self, Self::Iptables | Self::Nftables)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{told, told_of_each, with_service, with_tables};
+    use super::super::{AtEnd, Chain, Config};
+
+    #[test]
+    fn one_service_is_a_whole_file() {
+        let (config, findings) = Config::from_text("server.toml", &with_service("ports = [\"tcp/22\"]")).unwrap();
+        assert_eq!(findings, []);
+        let service = &config.services[0];
+        assert_eq!(
+            (service.protect, service.at_end, service.chain),
+            (false, AtEnd::Keep, Chain::Input)
+        );
+    }
+
+    #[test]
+    fn a_service_has_a_name_and_a_backend() {
+        insta::assert_snapshot!(told("gateway.host = \"gw\"\n[[service]]\nports = [\"tcp/22\"]"), @r#"
+        error no-name 2:1 this service has no name -> name = "ssh"
+        error no-backend 2:1 no backend is named: a grant would open nothing -> backends = ["iptables"]
+        "#);
+        insta::assert_snapshot!(told("gateway.host = \"gw\"\n[[service]]\nname = \"a\"\nbackends = []"), @r#"error no-backend 4:12 no backend is named: a grant would open nothing -> backends = ["iptables"]"#);
+        insta::assert_snapshot!(told("gateway.host = \"gw\""), @"warning no-service -:- there is no [[service]]: nothing can be opened -> spa-server init writes a file with one");
+    }
+
+    #[test]
+    fn what_is_no_service_name() {
+        let names = [
+            "",
+            "SSH",
+            "-a",
+            "a b",
+            "größe",
+            "allow",
+            "a234567890123456789012345",
+            "a\\u001b[31m",
+        ];
+        let template = with_service("ports = [\"tcp/22\"]").replace("\"ssh\"", "\"{}\"");
+        insta::assert_snapshot!(told_of_each(&template, &names), @r#"
+        ``
+            error bad-name 3:8 "" is no service name -> lower-case letters, digits, and . _ - after the first character
+        `SSH`
+            error bad-name 3:8 "SSH" is no service name -> lower-case letters, digits, and . _ - after the first character
+        `-a`
+            error bad-name 3:8 "-a" is no service name -> lower-case letters, digits, and . _ - after the first character
+        `a b`
+            error bad-name 3:8 "a b" is no service name -> lower-case letters, digits, and . _ - after the first character
+        `größe`
+            error bad-name 3:8 "größe" is no service name -> lower-case letters, digits, and . _ - after the first character
+        `allow`
+            error reserved-name 3:8 the name allow is taken: its sets spa4-allow and spa6-allow hold always-allow -> another name
+        `a234567890123456789012345`
+            error long-name 3:8 a234567890123456789012345 has 25 characters; a service name has at most 24 -> a23456789012345678901234
+        `a\u001b[31m`
+            error bad-name 3:8 "a\u{1b}[31m" is no service name -> lower-case letters, digits, and . _ - after the first character
+        "#);
+        assert_eq!(told(&template.replace("{}", "a23456789.123456789_-234")), "");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let second = "[[service]]\nname = \"ssh\"\nbackends = [\"iptables\"]\nports = [\"tcp/2222\"]\n";
+        insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + second)), @"error duplicate-name 7:8 there is a service ssh already -> another name, or all ports in the first one");
+    }
+
+    #[test]
+    fn what_is_no_backend() {
+        let template = with_service("ports = [\"tcp/22\"]").replace("[\"iptables\"]", "{}");
+        insta::assert_snapshot!(told_of_each(&template, &["[\"iptable\"]", "[\"pf\"]", "[\"iptables\", \"iptables\"]"]), @r#"
+        `["iptable"]`
+            error unknown-backend 4:13 backend "iptable" is not known -> iptables
+        `["pf"]`
+            error unknown-backend 4:13 backend "pf" is not known -> iptables, nftables, tcp-wrappers, command
+        `["iptables", "iptables"]`
+            error duplicate-backend 4:25 backend iptables is named twice -> one of the two
+        "#);
+    }
+
+    #[test]
+    fn words_out_of_a_few() {
+        let template = with_service("ports = [\"tcp/22\"]\n{}");
+        insta::assert_snapshot!(told_of_each(&template, &["at-end = \"kill\"", "chain = \"input\"", "chain = \"OUTPUT\""]), @r#"
+        `at-end = "kill"`
+            error bad-at-end 6:10 at-end "kill" is not known -> keep, cut
+        `chain = "input"`
+            error bad-chain 6:9 chain "input" is not known -> INPUT
+        `chain = "OUTPUT"`
+            error bad-chain 6:9 chain "OUTPUT" is not known -> INPUT, FORWARD, DOCKER-USER
+        "#);
+    }
+
+    #[test]
+    fn the_firewall_needs_ports() {
+        insta::assert_snapshot!(told(&with_service("")), @r#"error no-ports 2:1 service ssh is behind the firewall and names no ports -> ports = ["tcp/22"]"#);
+        insta::assert_snapshot!(told(&with_service("ports = []")), @r#"error no-ports 5:9 service ssh is behind the firewall and names no ports -> ports = ["tcp/22"]"#);
+    }
+
+    #[test]
+    fn protecting_needs_a_firewall() {
+        let source = with_tables("gateway.host = \"gw\"\nlock-out.always-allow = [\"192.0.2.7\"]") + "protect = true\n";
+        assert_eq!(told(&source), "");
+        insta::assert_snapshot!(told(&source.replace("\"iptables\"", "\"tcp-wrappers\"")), @r#"
+        error no-daemon 3:1 tcp-wrappers needs the daemon's name as in hosts.allow -> daemon = "sshd"
+        error not-yet 5:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+        error protects-nothing 7:11 protect hides nothing: no backend of service ssh is a firewall -> protect = false, or backend iptables besides
+        "#);
+    }
+}
