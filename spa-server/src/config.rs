@@ -18,8 +18,10 @@ pub mod raw;
 mod read;
 pub mod render;
 mod service;
+pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod way_back;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
