@@ -1,6 +1,7 @@
 //! The gateway daemon: a pure middle (configuration, policy, grants) in a thin shell (capture, record, backends).
 
 pub mod backend;
+pub mod check;
 pub mod config;
 pub mod escape;
 pub mod units;
