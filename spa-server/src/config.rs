@@ -2,12 +2,38 @@
 //!
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
+mod command;
+mod durations;
+pub mod finding;
+mod findings;
+mod gateway;
+mod listen;
+mod load;
+mod lock_out;
+mod nearest;
+mod not_yet;
+mod port_range;
+mod ports;
+pub mod raw;
+mod read;
+pub mod render;
+mod service;
+pub mod template;
+#[cfg(test)]
+mod testing;
+pub mod way_back;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use finding::{Finding, Level};
+pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
+pub use port_range::PortError;
+pub use render::{Colour, render};
 
 /// A whole, checked server.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

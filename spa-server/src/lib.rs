@@ -2,6 +2,9 @@
 
 pub mod backend;
 pub mod capture;
+pub mod check;
 pub mod clock;
 pub mod config;
+pub mod escape;
 pub mod grant;
+pub mod units;

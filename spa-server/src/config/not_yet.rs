@@ -1,0 +1,152 @@
+//! What server.toml may say one day and this version cannot do: refused by name, never passed over.
+//!
+//! Work that brings one of these deletes its row.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::finding::Finding;
+use super::findings::Findings;
+use super::raw::{RawConfig, RawService, Text, items};
+
+/// One thing to come.
+struct NotYet {
+    /// Where it was asked for.
+    asked: fn(&RawConfig) -> Vec<Range<usize>>,
+    /// What this version does instead; begins with the key.
+    text: &'static str,
+    remedy: &'static str,
+}
+
+const NOT_YET: [NotYet; 7] = [
+    NotYet {
+        asked: |raw| texts(raw, |service| items(&service.backends), &OTHER_BACKENDS),
+        text: "backends: this version opens doors with iptables only",
+        remedy: "backends = [\"iptables\"]",
+    },
+    NotYet {
+        asked: |raw| texts(raw, |service| service.chain.as_slice(), &["FORWARD", "DOCKER-USER"]),
+        text: "chain: this version judges packets in INPUT only",
+        remedy: "chain = \"INPUT\"",
+    },
+    NotYet {
+        asked: |raw| spans(raw, written_to),
+        text: "to: this version opens a service on all own addresses only",
+        remedy: "to = []",
+    },
+    NotYet {
+        asked: |raw| texts(raw, |service| service.at_end.as_slice(), &["cut"]),
+        text: "at-end: this version cannot cut established connections",
+        remedy: "at-end = \"keep\"",
+    },
+    NotYet {
+        asked: |raw| spans(raw, udp_without_end),
+        text: "at-end: a UDP service cuts unless told otherwise, and this version cannot cut",
+        remedy: "at-end = \"keep\"",
+    },
+    NotYet {
+        asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
+        text: "[[sequence]]: this version has no classic sequences",
+        remedy: "the file without [[sequence]]",
+    },
+    NotYet {
+        asked: |raw| raw.scan_guard.iter().map(Spanned::span).collect(),
+        text: "[scan-guard]: this version has no scan guard",
+        remedy: "the file without [scan-guard]",
+    },
+];
+
+const OTHER_BACKENDS: [&str; 3] = ["nftables", "tcp-wrappers", "command"];
+
+/// Adds a finding for each place that asks for what is not there yet.
+pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {
+    for row in &NOT_YET {
+        for span in (row.asked)(raw) {
+            findings.at(&span, Finding::error("not-yet", row.text).with_try(row.remedy));
+        }
+    }
+}
+
+/// Where one of `words` is written in what `typed` picks from each service.
+fn texts(raw: &RawConfig, typed: fn(&RawService) -> &[Text], words: &[&str]) -> Vec<Range<usize>> {
+    let all = raw.service.iter().flat_map(|service| typed(service.get_ref()));
+    all.filter(|text| words.contains(&text.get_ref().as_str()))
+        .map(Spanned::span)
+        .collect()
+}
+
+fn spans(raw: &RawConfig, place: fn(&RawService) -> Option<Range<usize>>) -> Vec<Range<usize>> {
+    raw.service
+        .iter()
+        .filter_map(|service| place(service.get_ref()))
+        .collect()
+}
+
+fn written_to(service: &RawService) -> Option<Range<usize>> {
+    service
+        .to
+        .as_ref()
+        .filter(|to| !to.get_ref().is_empty())
+        .map(Spanned::span)
+}
+
+/// The first UDP port of a service that does not say what becomes of its flows.
+fn udp_without_end(service: &RawService) -> Option<Range<usize>> {
+    let mut ports = items(&service.ports).iter().filter(|_| service.at_end.is_none());
+    ports.find(|port| port.get_ref().starts_with("udp/")).map(Spanned::span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{told, told_of_each, with_service};
+
+    #[test]
+    fn other_backends_are_still_to_come() {
+        let keys = "ports = [\"tcp/22\"]\ndaemon = \"sshd\"\nopen = [\"/a\"]";
+        let template = with_service(keys).replace("\"iptables\"", "\"{}\"");
+        insta::assert_snapshot!(told_of_each(&template, &super::OTHER_BACKENDS), @r#"
+        `nftables`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
+            warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open
+        `tcp-wrappers`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open
+        `command`
+            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
+            warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
+        "#);
+    }
+
+    #[test]
+    fn other_chains_are_still_to_come() {
+        let template = with_service("ports = [\"tcp/22\"]\nchain = \"{}\"");
+        assert_eq!(told(&template.replace("{}", "INPUT")), "");
+        insta::assert_snapshot!(told_of_each(&template, &["FORWARD", "DOCKER-USER"]), @r#"
+        `FORWARD`
+            error not-yet 6:9 chain: this version judges packets in INPUT only -> chain = "INPUT"
+        `DOCKER-USER`
+            error not-yet 6:9 chain: this version judges packets in INPUT only -> chain = "INPUT"
+        "#);
+    }
+
+    #[test]
+    fn destinations_are_still_to_come() {
+        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nto = [\"192.0.2.1\"]")), @"error not-yet 6:6 to: this version opens a service on all own addresses only -> to = []");
+    }
+
+    #[test]
+    fn cutting_is_still_to_come() {
+        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nat-end = \"cut\"")), @r#"error not-yet 6:10 at-end: this version cannot cut established connections -> at-end = "keep""#);
+        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\", \"udp/22\"]")), @r#"error not-yet 5:20 at-end: a UDP service cuts unless told otherwise, and this version cannot cut -> at-end = "keep""#);
+        assert_eq!(told(&with_service("ports = [\"udp/22\"]\nat-end = \"keep\"")), "");
+    }
+
+    #[test]
+    fn sequences_and_the_guard_are_still_to_come() {
+        let sequence = "[[sequence]]\nname = \"a\"\nknocks = [\"7000/tcp\"]\nwithin = \"10s\"\nservice = \"ssh\"\n";
+        insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + sequence)), @"error not-yet 6:1 [[sequence]]: this version has no classic sequences -> the file without [[sequence]]");
+        insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + "[scan-guard]\nmode = \"ban\"\n")), @"error not-yet 6:1 [scan-guard]: this version has no scan guard -> the file without [scan-guard]");
+    }
+}

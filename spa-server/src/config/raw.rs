@@ -1,0 +1,133 @@
+//! What was typed: server.toml as it stands, before anybody asks what it means.
+//!
+//! Nothing is required here and words are not understood yet, so that one reading can tell all that is wrong. Places
+//! are kept wherever a finding may point.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A text and where it stands.
+pub type Text = Spanned<String>;
+
+/// A list of texts, and where it stands; none when the key was not written.
+pub type Texts = Option<Spanned<Vec<Text>>>;
+
+/// The texts of a list; nothing where none was written.
+#[must_use]
+pub fn items(list: &Texts) -> &[Text] {
+    list.as_ref().map_or(&[], |list| list.get_ref())
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawConfig {
+    /// `[gateway]`
+    pub gateway: RawGateway,
+    /// `[listen]`
+    pub listen: RawListen,
+    /// `[lock-out]`
+    pub lock_out: RawLockOut,
+    /// `[tcp-wrappers]`
+    pub tcp_wrappers: RawTcpWrappers,
+    /// `[[service]]`
+    pub service: Vec<Spanned<RawService>>,
+    /// `[[sequence]]`
+    pub sequence: Vec<Spanned<RawSequence>>,
+    /// `[scan-guard]`
+    pub scan_guard: Option<Spanned<RawScanGuard>>,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawGateway {
+    /// What invites say.
+    pub host: Option<Text>,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawListen {
+    /// Names, or `any`, which is also the default.
+    pub interfaces: Texts,
+    /// UDP ports, 62201 unless written.
+    pub ports: Option<Spanned<Vec<Spanned<i64>>>>,
+}
+
+/// `[lock-out]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawLockOut {
+    /// Addresses and networks; none unless written.
+    pub always_allow: Texts,
+    /// false unless written.
+    pub allow_no_way_back: Option<Spanned<bool>>,
+    /// true unless written.
+    pub keep_doors: Option<bool>,
+}
+
+/// `[tcp-wrappers]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawTcpWrappers {
+    /// /etc/hosts.allow unless written.
+    pub hosts_allow: Option<Text>,
+    /// /etc/hosts.deny unless written.
+    pub hosts_deny: Option<Text>,
+}
+
+/// `[[service]]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawService {
+    /// Required.
+    pub name: Option<Text>,
+    /// Required.
+    pub backends: Texts,
+    /// Required by firewall backends.
+    pub ports: Texts,
+    /// false unless written: a line that hides ports is typed by a person.
+    pub protect: Option<Spanned<bool>>,
+    /// 30s unless written.
+    pub duration: Option<Text>,
+    /// 8h unless written.
+    pub max_duration: Option<Text>,
+    /// keep unless written; cut for UDP.
+    pub at_end: Option<Text>,
+    /// INPUT unless written.
+    pub chain: Option<Text>,
+    /// All own addresses unless written.
+    pub to: Texts,
+    /// Required by tcp-wrappers.
+    pub daemon: Option<Text>,
+    /// Required by command.
+    pub open: Texts,
+    /// Nothing unless written.
+    pub close: Texts,
+    /// Whom the commands run as.
+    pub user: Option<Text>,
+}
+
+/// `[[sequence]]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawSequence {
+    /// Its name in the log.
+    pub name: Option<Text>,
+    /// `7000/tcp` and so on, in order.
+    pub knocks: Texts,
+    /// From first to last knock.
+    pub within: Option<Text>,
+    /// What it opens.
+    pub service: Option<Text>,
+}
+
+/// `[scan-guard]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawScanGuard {
+    /// `report` or `ban`.
+    pub mode: Option<Text>,
+}
