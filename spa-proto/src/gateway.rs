@@ -12,7 +12,7 @@ use crate::knock::{Act, Address, Enrollment, Knock, Request};
 use crate::noise::HalfOpen;
 use crate::outer::MaskKey;
 use crate::replay::{ReplayRecord, Verdict};
-use crate::sieve::{Admitted, Sieve};
+use crate::sieve::{Admitted, Identity, Sieve};
 use crate::time::{Moment, UnixTime};
 
 /// Judges datagrams, one after the other.
@@ -34,7 +34,7 @@ impl Gateway {
     /// A gateway with the identities of this sieve. Clones of the sieve serve the capture threads.
     #[must_use]
     pub fn new(sieve: Sieve) -> Self {
-        let masks = sieve.identities().iter().map(|own| own.mask_key()).collect();
+        let masks = sieve.identities().iter().map(Identity::mask_key).collect();
         Self { sieve, masks }
     }
 

@@ -15,7 +15,7 @@ impl Limit {
     /// Takes one token at `uptime`; says whether there was one.
     pub(crate) fn allow(&mut self, uptime: Duration) -> bool {
         let full_at = self.full_at.max(uptime) + INTERVAL;
-        let allowed = full_at - uptime <= INTERVAL * BURST;
+        let allowed = full_at.saturating_sub(uptime) <= INTERVAL * BURST;
         if allowed {
             self.full_at = full_at;
         }

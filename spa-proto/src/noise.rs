@@ -36,17 +36,15 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> Secret {
 
 /// Finishes an HMAC over the parts, joined.
 pub(crate) fn finish(mut mac: Hmac<Sha256>, parts: &[&[u8]]) -> Secret {
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
 /// SHA-256 over the parts, joined (FIPS 180-4).
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    parts
-        .iter()
-        .fold(Sha256::new(), |hash, part| hash.chain_update(part))
-        .finalize()
-        .into()
+    parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().into()
 }
 
 /// Noise's SymmetricState without its cipher: each key here encrypts one thing, under nonce 0.

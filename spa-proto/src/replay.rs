@@ -102,10 +102,8 @@ pub struct MemoryRecord(BTreeMap<PublicKey, ReplaySet>);
 
 impl ReplayRecord for MemoryRecord {
     fn claim(&mut self, client: &PublicKey, timestamp: UnixTime, retention: Duration) -> Verdict {
-        match self.0.entry(*client).or_default().accept(timestamp, retention) {
-            true => Verdict::Fresh,
-            false => Verdict::Replayed,
-        }
+        let fresh = self.0.entry(*client).or_default().accept(timestamp, retention);
+        if fresh { Verdict::Fresh } else { Verdict::Replayed }
     }
 }
 

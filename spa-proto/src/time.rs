@@ -120,7 +120,7 @@ mod tests {
             Day(19_999)
         );
         assert_eq!(
-            midnight.saturating_add(Duration::from_secs(43_200)).neighbour_day(),
+            midnight.saturating_add(Duration::from_hours(12)).neighbour_day(),
             Day(20_001)
         );
     }

@@ -38,11 +38,11 @@ impl<'a> Packet<'a> {
             return Err(IpError::Fragment);
         }
         check_protocol(header[9])?;
-        let [.., a, b, c, d, e, f, g, h] = *header;
+        let [.., s1, s2, s3, s4, d1, d2, d3, d4] = *header;
         let payload = octets.get(header_length..total_length).ok_or(cut)?;
         Ok(Self {
-            source: IpAddr::from([a, b, c, d]),
-            destination: IpAddr::from([e, f, g, h]),
+            source: IpAddr::from([s1, s2, s3, s4]),
+            destination: IpAddr::from([d1, d2, d3, d4]),
             payload,
         })
     }
