@@ -61,7 +61,7 @@ struct File {
     #[serde(default)]
     refuse: Vec<Refused>,
     #[serde(default)]
-    invites: Vec<Invite>,
+    invites: Vec<Written>,
     #[serde(default)]
     invites_refused: Vec<InviteRefused>,
 }
@@ -117,7 +117,7 @@ struct Refused {
 }
 
 #[derive(Deserialize)]
-struct Invite {
+struct Written {
     gateway_public: String,
     gateway_hmac_key: String,
     seed: String,
@@ -320,7 +320,7 @@ fn request(fields: &Fields) -> Result<Request, String> {
     })
 }
 
-fn check_invite(vector: &Invite) -> Check {
+fn check_invite(vector: &Written) -> Check {
     let invite = InviteText::parse(&vector.text).map_err(|e| e.to_string())?;
     same("written back", invite.to_text().as_bytes(), vector.text.as_bytes())?;
     same(
