@@ -158,7 +158,7 @@ pub(super) fn raw_socket(protocol: Option<Protocol>, flags: SocketFlags) -> Resu
 }
 
 /// Repeats a system call that a signal interrupted.
-pub(super) fn retry<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(crate) fn retry<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match attempt() {
             Err(Errno::INTR) => {}
