@@ -159,14 +159,17 @@ impl Iptables {
         if !self.families.contains(&family) {
             return Err(fault(format!("{}: this kernel has no {family}", door.opened)));
         }
-        let is_known = self.plan.services.iter().any(|service| service.name == door.service);
         let unknown = || {
             fault(format!(
                 "there is no service {} in this backend",
                 door.service.escape_debug()
             ))
         };
-        is_known.then_some(()).ok_or_else(unknown)
+        self.is_known(door).then_some(()).ok_or_else(unknown)
+    }
+
+    fn is_known(&self, door: &Door) -> bool {
+        self.plan.services.iter().any(|service| service.name == door.service)
     }
 }
 
@@ -193,8 +196,13 @@ impl Backend for Iptables {
     }
 
     fn close(&mut self, door: &Door) -> Result<(), BackendError> {
-        // A service that is no longer configured may be closed all the same; its set may still be there.
-        self.doors.close(door)
+        // The set of a service that is no longer configured went when this plan was put in place. And a name from the
+        // other side of a process boundary must not reach the always-allow set.
+        if self.is_known(door) {
+            self.doors.close(door)
+        } else {
+            Ok(())
+        }
     }
 
     fn list(&mut self) -> Result<Vec<Opening>, BackendError> {
@@ -323,5 +331,39 @@ impl From<IpsetError> for BackendError {
             hint,
             ..fault(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_the_kernel_lacks_is_said_and_refused() {
+        let notes: Vec<String> = missing_families(&[Family::V4]).collect();
+        assert_eq!(notes, ["this kernel has no IPv6: nothing is protected or opened there"]);
+        let backend = Iptables {
+            families: vec![Family::V4],
+            ..Iptables::new(Plan::default())
+        };
+        let door = Door {
+            service: "ssh".into(),
+            opened: "2001:db8::5/128".parse().unwrap(),
+        };
+        assert_eq!(
+            backend.expect_known(&door).unwrap_err().what,
+            "2001:db8::5/128: this kernel has no IPv6"
+        );
+    }
+
+    #[test]
+    fn many_faults_are_one_with_the_first_hint() {
+        let faults = vec![fault("one".into()), with_hint(fault("two".into()), "try this")];
+        let error = unless(faults, ()).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), error.hint.as_deref()),
+            ("iptables: one; two", Some("try this"))
+        );
+        assert_eq!(unless(vec![], 7), Ok(7));
     }
 }

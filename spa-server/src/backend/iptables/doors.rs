@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::fault;
 use super::plan::{Plan, allow_set, set_name, set_prefix};
 use crate::backend::{BackendError, Door, Opening};
+use crate::config::LONGEST_DURATION;
 use crate::netlink::Family;
 use crate::netlink::ipset::{Creation, Element, Ipset, LONGEST_TIMEOUT, SET_TYPE, Set};
 
@@ -103,12 +104,14 @@ impl Doors {
         for element in there.difference(&wanted) {
             self.ipset()?.remove(&name, element.net)?;
         }
-        let mut restored = Vec::new();
-        for element in wanted.difference(&there) {
-            self.ipset()?.add(&name, element.net, 0)?;
-            restored.push(format!("{} in set {name}", element.net));
+        let absent: Vec<IpNet> = wanted.difference(&there).map(|element| element.net).collect();
+        for net in &absent {
+            self.ipset()?.add(&name, *net, 0)?;
         }
-        Ok(restored)
+        if self.allowed(family)? != wanted {
+            return Err(fault(format!("the set {name} does not hold what was put into it")));
+        }
+        Ok(absent.iter().map(|net| format!("{net} in set {name}")).collect())
     }
 
     fn allowed(&mut self, family: Family) -> Result<BTreeSet<Element>, BackendError> {
@@ -294,7 +297,7 @@ fn set_of(door: &Door) -> String {
 fn opening(service: &str, element: Element) -> Opening {
     let remaining = element
         .remaining
-        .map_or(Duration::MAX, |seconds| Duration::from_secs(u64::from(seconds)));
+        .map_or(LONGEST_DURATION, |seconds| Duration::from_secs(u64::from(seconds)));
     Opening {
         door: Door {
             service: service.to_owned(),

@@ -109,3 +109,62 @@ pub fn set_prefix(family: Family) -> &'static str {
         Family::V6 => "spa6-",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn service() -> Service {
+        Service {
+            name: "ssh".into(),
+            backends: vec![BackendKind::TcpWrappers, BackendKind::Iptables],
+            ports: vec![],
+            protect: true,
+            duration: Duration::from_secs(30),
+            max_duration: Duration::from_mins(1),
+            at_end: AtEnd::Keep,
+            chain: Chain::Input,
+            to: vec![],
+            daemon: None,
+            open: vec![],
+            close: vec![],
+            user: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_rather_than_done_otherwise() {
+        assert!(Guarded::from_service(&service()).is_ok());
+        for other in [
+            Service {
+                name: "allow".into(),
+                ..service()
+            },
+            Service {
+                chain: Chain::Forward,
+                ..service()
+            },
+            Service {
+                to: vec!["192.0.2.1".parse().unwrap()],
+                ..service()
+            },
+        ] {
+            assert!(Guarded::from_service(&other).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_fits_a_set() {
+        assert!(set_name(Family::V6, &"x".repeat(24)).len() <= 31);
+        let plan = Plan {
+            always_allow: vec!["2001:db8::/32".parse().unwrap()],
+            ..Plan::default()
+        };
+        assert_eq!(
+            (plan.allowed(Family::V4).count(), plan.allowed(Family::V6).count()),
+            (0, 1)
+        );
+    }
+}

@@ -108,8 +108,10 @@ fn leads_here(line: &str) -> bool {
     line.starts_with("-A ") && (line.ends_with(" -j SPA") || line.ends_with(" -g SPA"))
 }
 
+/// NOTRACK is what some versions print for `CT --notrack`.
 fn target(rule: &str) -> &str {
-    rule.rsplit_once("-j ").map_or("", |(_, target)| target)
+    let words = rule.rsplit_once("-j ").and_then(|(_, words)| words.split(' ').next());
+    words.map_or("", |word| if word == "NOTRACK" { "CT" } else { word })
 }
 
 #[cfg(test)]

@@ -12,8 +12,6 @@ use crate::netlink::Family;
 const LOCK_WAIT_S: &str = "5";
 /// Longer than the wait for the lock and any sensible table.
 const LIMIT: Duration = Duration::from_secs(15);
-/// iptables ends with this when something else is in use.
-const RESOURCE_PROBLEM: i32 = 4;
 
 /// Which of the two implementations the programs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,19 +64,49 @@ fn explain(error: &ExecError) -> BackendError {
     let plain = fault(error.to_string());
     match error {
         ExecError::Missing(_) => with_hint(plain, "install the package iptables"),
-        ExecError::Failed { status, complaint, .. } if status.code() == Some(RESOURCE_PROBLEM) => {
-            if complaint.contains("xtables lock") {
-                with_hint(
-                    fault(format!("another program has held the xtables lock for {LOCK_WAIT_S} s")),
-                    "see who it is: fuser -v /run/xtables.lock",
-                )
-            } else {
-                plain
-            }
-        }
+        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => with_hint(
+            fault(format!("another program has held the xtables lock for {LOCK_WAIT_S} s")),
+            "see who it is: fuser -v /run/xtables.lock",
+        ),
         ExecError::Failed { complaint, .. } if complaint.contains("ermission denied") => {
             with_hint(plain, "run as root, or give the process CAP_NET_ADMIN")
         }
         _ => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_to_try() {
+        let failed = |code: i32, complaint: &str| {
+            let (path, complaint) = ("/usr/sbin/iptables-restore".into(), complaint.to_owned());
+            explain(&ExecError::Failed {
+                path,
+                status: ExitStatus::from_raw(code << 8),
+                complaint,
+            })
+        };
+        let lock = failed(
+            4,
+            "Another app is currently holding the xtables lock; still 0s 0us time ahead",
+        );
+        assert_eq!(lock.what, "another program has held the xtables lock for 5 s");
+        assert_eq!(lock.hint.as_deref(), Some("see who it is: fuser -v /run/xtables.lock"));
+        let denied = failed(
+            4,
+            "Could not fetch rule set generation id: Permission denied (you must be root)",
+        );
+        assert_eq!(
+            denied.hint.as_deref(),
+            Some("run as root, or give the process CAP_NET_ADMIN")
+        );
+        let missing = explain(&ExecError::Missing("ip6tables-save".into()));
+        assert_eq!(missing.hint.as_deref(), Some("install the package iptables"));
     }
 }
