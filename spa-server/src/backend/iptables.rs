@@ -1,0 +1,369 @@
+//! iptables and ipset: a few static rules once, each grant an element of a set that ends by itself.
+//!
+//! [`plan`] says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
+//! `table` understands, `doors` speaks to the sets, `existing` finds who is connected already.
+
+mod doors;
+mod existing;
+pub mod plan;
+mod rules;
+mod table;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
+use crate::netlink::Family;
+use crate::netlink::ipset::IpsetError;
+use doors::Doors;
+use plan::{Plan, set_name};
+use table::{CHAIN, Found, Table};
+use tools::Variant;
+
+const NAME: &str = "iptables";
+/// How often rules are looked at where nothing tells of their change.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Somebody else may change a table between our reading and writing; then both are done again.
+const ATTEMPTS: usize = 2;
+
+/// The backend for `backends = ["iptables"]`, in the network namespace of the thread that uses it.
+#[derive(Debug)]
+pub struct Iptables {
+    plan: Plan,
+    families: Vec<Family>,
+    doors: Doors,
+    /// What was read back after it was put in place: any difference from it is somebody else's doing.
+    installed: BTreeMap<(Family, Table), Found>,
+}
+
+impl Iptables {
+    /// A backend that changes nothing yet.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let families = Family::BOTH
+            .into_iter()
+            .filter(|family| is_available(*family))
+            .collect();
+        Self {
+            plan,
+            families,
+            doors: Doors::default(),
+            installed: BTreeMap::new(),
+        }
+    }
+
+    /// Puts sets and rules in place where they are not, both families, and goes on past a failure.
+    fn settle(&mut self, repairs: &mut Repairs) -> Vec<BackendError> {
+        repairs.notes.extend(missing_families(&self.families));
+        let mut faults = Vec::new();
+        for family in self.families.clone() {
+            faults.extend(self.settle_family(family, repairs).err());
+        }
+        let keep: BTreeSet<String> = self
+            .families
+            .iter()
+            .flat_map(|family| self.plan.sets(*family))
+            .collect();
+        if faults.is_empty() {
+            // Only now does no rule name them any more.
+            faults.extend(self.doors.sweep(&keep));
+        }
+        faults
+    }
+
+    /// The sets and always-allow first: no drop is ever put in before there is a way past it.
+    fn settle_family(&mut self, family: Family, repairs: &mut Repairs) -> Result<(), BackendError> {
+        repairs.restored.extend(self.doors.ensure(&self.plan, family)?);
+        for table in Table::ALL {
+            self.settle_table(family, table, repairs)?;
+        }
+        Ok(())
+    }
+
+    fn settle_table(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
+        let mut attempt = self.install(family, table, repairs);
+        for _ in 1..ATTEMPTS {
+            if attempt.is_ok() {
+                break;
+            }
+            attempt = self.install(family, table, repairs);
+        }
+        attempt
+    }
+
+    fn install(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
+        let found = tools::read(family, table)?;
+        let before = self.installed.get(&(family, table));
+        if before == Some(&found) {
+            return Ok(());
+        }
+        let lacks = found.lacks(before, table, family);
+        if table == Table::Filter && before.is_none() {
+            self.welcome_connected(family, found.chain.is_none())?;
+        }
+        let rules = rules::rules(&self.plan, table, family);
+        tools::restore(family, &rules::restore(table, &rules, found.jumps))?;
+        let now = tools::read(family, table)?;
+        if !now.holds(&rules) {
+            let name = table.name();
+            return Err(fault(format!(
+                "the rules put into table {name} ({family}) are not there afterwards"
+            )));
+        }
+        self.installed.insert((family, table), now);
+        repairs.restored.extend(lacks);
+        Ok(())
+    }
+
+    /// Lets the peers of existing connections in for a minute if the drop is new, else remembers who was let in.
+    fn welcome_connected(&mut self, family: Family, is_new: bool) -> Result<(), BackendError> {
+        let connections = existing::connections().map_err(|error| fault(format!("/proc/net: {error}")))?;
+        for service in self.plan.services.iter().filter(|service| service.protect) {
+            let to_service = connections
+                .iter()
+                .filter(|c| service.ports.iter().any(|ports| c.is_to(*ports)));
+            let peers = to_service.map(|connection| IpNet::from(connection.peer));
+            let peers: Vec<IpNet> = peers.filter(|net| Family::of(net) == family).collect();
+            let set = set_name(family, &service.name);
+            if is_new {
+                peers.iter().try_for_each(|peer| self.doors.admit(&set, *peer))?;
+            } else {
+                self.doors.adopt(&set, &peers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mend_doors(&mut self, family: Family, openings: &[Opening], repairs: &mut Repairs) -> Vec<BackendError> {
+        let differences = match self.doors.differences(&self.plan, family, openings) {
+            Ok(differences) => differences,
+            Err(error) => return vec![error],
+        };
+        let mut faults = Vec::new();
+        for difference in differences {
+            match self.doors.mend(&difference) {
+                Ok(()) if difference.wanted.is_some() => repairs.reopened.push(difference.door),
+                Ok(()) => repairs.removed.push(difference.door),
+                Err(error) => faults.push(error),
+            }
+        }
+        faults
+    }
+
+    fn expect_known(&self, door: &Door) -> Result<(), BackendError> {
+        let family = Family::of(&door.opened);
+        if !self.families.contains(&family) {
+            return Err(fault(format!("{}: this kernel has no {family}", door.opened)));
+        }
+        let unknown = || {
+            fault(format!(
+                "there is no service {} in this backend",
+                door.service.escape_debug()
+            ))
+        };
+        self.is_known(door).then_some(()).ok_or_else(unknown)
+    }
+
+    fn is_known(&self, door: &Door) -> bool {
+        self.plan.services.iter().any(|service| service.name == door.service)
+    }
+}
+
+impl Backend for Iptables {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn protect(&mut self) -> Result<Repairs, BackendError> {
+        let mut repairs = Repairs::default();
+        let faults = self.settle(&mut repairs);
+        unless(faults, repairs)
+    }
+
+    fn self_test(&mut self) -> Result<(), BackendError> {
+        self.families
+            .iter()
+            .try_for_each(|family| self.doors.probe(&self.plan, *family))
+    }
+
+    fn open(&mut self, opening: &Opening) -> Result<(), BackendError> {
+        self.expect_known(&opening.door)?;
+        self.doors.open(opening)
+    }
+
+    fn close(&mut self, door: &Door) -> Result<(), BackendError> {
+        // The set of a service that is no longer configured went when this plan was put in place. And a name from the
+        // other side of a process boundary must not reach the always-allow set.
+        if self.is_known(door) {
+            self.doors.close(door)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Opening>, BackendError> {
+        let lists = self.families.iter().map(|family| self.doors.list(&self.plan, *family));
+        Ok(lists.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    fn reconcile(&mut self, openings: &[Opening]) -> Result<Repairs, BackendError> {
+        let mut repairs = Repairs::default();
+        let mut faults = self.settle(&mut repairs);
+        for family in self.families.clone() {
+            faults.extend(self.mend_doors(family, openings, &mut repairs));
+        }
+        unless(faults, repairs)
+    }
+
+    fn doors_intact(&mut self, openings: &[Opening]) -> Result<bool, BackendError> {
+        let mut looks = self
+            .families
+            .iter()
+            .map(|family| self.doors.are_intact(&self.plan, *family, openings));
+        looks.try_fold(true, |intact, look| Ok(intact && look?))
+    }
+
+    fn rules_intact(&mut self) -> Result<bool, BackendError> {
+        for family in &self.families {
+            for table in Table::ALL {
+                if self.installed.get(&(*family, table)) != Some(&tools::read(*family, table)?) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn watch(&self) -> Watch {
+        match tools::variant() {
+            Variant::NfTables => Watch::Tables(Table::ALL.map(|table| table.name().to_owned()).to_vec()),
+            Variant::Legacy => Watch::Every(LOOK_EVERY),
+        }
+    }
+
+    fn close_all(&mut self) -> Result<(), BackendError> {
+        let flushed = self
+            .families
+            .iter()
+            .filter_map(|family| self.doors.flush(&self.plan, *family).err());
+        unless(flushed.collect(), ())
+    }
+
+    fn uninstall(&mut self) -> Result<(), BackendError> {
+        self.installed.clear();
+        let mut faults = Vec::new();
+        for family in &self.families {
+            faults.extend(Table::ALL.into_iter().filter_map(|table| remove(*family, table).err()));
+        }
+        faults.extend(self.doors.sweep(&BTreeSet::new()));
+        unless(faults, ())
+    }
+}
+
+/// Takes chain and jumps out of a table, again if somebody else changed it meanwhile.
+fn remove(family: Family, table: Table) -> Result<(), BackendError> {
+    let mut last = Ok(());
+    for _ in 0..ATTEMPTS {
+        let found = tools::read(family, table)?;
+        if found == Found::default() {
+            return Ok(());
+        }
+        last = tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references));
+    }
+    if tools::read(family, table)? == Found::default() {
+        return Ok(());
+    }
+    last.and_then(|()| {
+        Err(fault(format!(
+            "table {} ({family}) still holds chain {CHAIN}",
+            table.name()
+        )))
+    })
+}
+
+/// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
+fn is_available(family: Family) -> bool {
+    family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
+}
+
+fn missing_families(available: &[Family]) -> impl Iterator<Item = String> {
+    let missing = Family::BOTH.into_iter().filter(|family| !available.contains(family));
+    missing.map(|family| format!("this kernel has no {family}: nothing is protected or opened there"))
+}
+
+/// One error out of all that went wrong, or `done` if nothing did.
+fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
+    let hint = faults.iter().find_map(|fault| fault.hint.clone());
+    let what: Vec<String> = faults.into_iter().map(|fault| fault.what).collect();
+    if what.is_empty() {
+        Ok(done)
+    } else {
+        Err(BackendError {
+            hint,
+            ..fault(what.join("; "))
+        })
+    }
+}
+
+fn fault(what: String) -> BackendError {
+    BackendError {
+        backend: NAME.to_owned(),
+        what,
+        hint: None,
+    }
+}
+
+fn with_hint(fault: BackendError, hint: &str) -> BackendError {
+    BackendError {
+        hint: Some(hint.to_owned()),
+        ..fault
+    }
+}
+
+impl From<IpsetError> for BackendError {
+    fn from(error: IpsetError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self {
+            hint,
+            ..fault(error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_the_kernel_lacks_is_said_and_refused() {
+        let notes: Vec<String> = missing_families(&[Family::V4]).collect();
+        assert_eq!(notes, ["this kernel has no IPv6: nothing is protected or opened there"]);
+        let backend = Iptables {
+            families: vec![Family::V4],
+            ..Iptables::new(Plan::default())
+        };
+        let door = Door {
+            service: "ssh".into(),
+            opened: "2001:db8::5/128".parse().unwrap(),
+        };
+        assert_eq!(
+            backend.expect_known(&door).unwrap_err().what,
+            "2001:db8::5/128: this kernel has no IPv6"
+        );
+    }
+
+    #[test]
+    fn many_faults_are_one_with_the_first_hint() {
+        let faults = vec![fault("one".into()), with_hint(fault("two".into()), "try this")];
+        let error = unless(faults, ()).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), error.hint.as_deref()),
+            ("iptables: one; two", Some("try this"))
+        );
+        assert_eq!(unless(vec![], 7), Ok(7));
+    }
+}
