@@ -234,8 +234,9 @@ class Network:
         run(*make, "netns", host.name)
         run("ip", "-n", self.gateway.name, "-batch", "-", stdin=configure(near, subnet, [1]))
         run("ip", "-n", host.name, "-batch", "-", stdin=configure("eth0", subnet, [2, 3, 9], gateway=1))
-        for there, interface in ((self.gateway, near), (host, "eth0")):
-            eventually(lambda there=there, interface=interface: is_up(there, interface), 5, f"{interface} up")
+        for address in (f"10.77.{subnet}.1", f"fd77:{subnet}::1"):
+            # Port 1 is nobody's: a refusal is an answer, so the path is up.
+            eventually(lambda to=address: host.reach(to, 1, seconds=0.1) == "closed", 5, f"path to {address}")
 
     def unlink(self, role: str) -> None:
         run("ip", "-n", self.gateway.name, "link", "del", f"{role}0")
@@ -257,11 +258,6 @@ def configure(interface: str, subnet: int, numbers: Iterable[int], gateway: int 
         lines.append(f"route add default via 10.77.{subnet}.{gateway}")
         lines.append(f"route add default via fd77:{subnet}::{gateway}")
     return "\n".join(lines) + "\n"
-
-
-def is_up(host: Host, interface: str) -> bool:
-    (link,) = json.loads(run("ip", "-n", host.name, "-j", "addr", "show", "dev", interface).stdout)
-    return link["operstate"] == "UP" and not any(a.get("tentative") for a in link["addr_info"])
 
 
 def remove_leftovers() -> None:
