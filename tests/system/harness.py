@@ -491,9 +491,12 @@ class Outside:
 
     @classmethod
     def add(cls, gateway: Gateway, name: str, services: Iterable[str] = ("ssh",), **settings: object) -> Outside:
-        """Puts a new client's file into clients.d; a running daemon knows it within a second."""
+        """Puts a new client's file into clients.d; returns when a running daemon knows it, within a second or two."""
         client = cls(fresh_keys(gateway))
+        before = sum(gateway.status()["clients"].values()) if gateway.daemon else None
         client.write_file(gateway, name, services, **settings)
+        if before is not None:
+            eventually(lambda: sum(gateway.status()["clients"].values()) > before, 2, f"{name} known to the daemon")
         return client
 
     def write_file(self, gateway: Gateway, name: str, services: Iterable[str] = ("ssh",), **settings: object) -> None:
@@ -690,7 +693,7 @@ class SystemTest(unittest.TestCase):
         yield
 
         def rise(names: Iterable[str]) -> int:
-            now = self.gateway.status()["refused"]
+            now: dict[str, int] = self.gateway.status()["refused"]
             return sum(now[name] - before["refused"][name] for name in names)
 
         eventually(lambda: rise(reasons) >= count, 5, f"{count} refused for {' or '.join(reasons)}")
