@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -30,7 +31,7 @@ import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -146,10 +147,12 @@ class Host:
         self.remove = at_end(lambda: void(run("ip", "netns", "del", name, check=False)))
         self.run("ip", "link", "set", "lo", "up")
 
-    def argv(self, *argv: str | Path) -> list[str]:
+    def argv(self, *argv: str | Path, bind: Mapping[str, Path] | None = None) -> list[str]:
         """`argv` in this namespace, with our hosts file: `ip netns exec` gives each process its own mounts."""
-        mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
-        return ["ip", "netns", "exec", self.name, "sh", "-c", mount, str(self._hosts_file), *map(str, argv)]
+        binds = {"/etc/hosts": self._hosts_file, **(bind or {})}
+        mounts = [f"mount --bind {shlex.quote(str(file))} {shlex.quote(over)}" for over, file in binds.items()]
+        script = " && ".join([*mounts, 'exec "$0" "$@"'])
+        return ["ip", "netns", "exec", self.name, "sh", "-c", script, *map(str, argv)]
 
     def run(self, *argv: str | Path, check: bool = True, **options: Any) -> Done:
         return run(*self.argv(*argv), check=check, **options)
@@ -325,11 +328,13 @@ class Service:
     ports: list[str] = field(default_factory=lambda: ["tcp/22"])
     duration: str = "30s"
     max_duration: str = "8h"
+    at_end: str = "keep"
 
     def to_toml(self) -> str:
         return (
             f'[[service]]\nname = "{self.name}"\nbackends = ["iptables"]\nports = {json.dumps(self.ports)}\n'
             f'protect = true\nduration = "{self.duration}"\nmax-duration = "{self.max_duration}"\n'
+            f'at-end = "{self.at_end}"\n'
         )
 
 
@@ -402,10 +407,13 @@ class Gateway:
 
     # Life
 
-    def start(self, *options: str, ready: bool = True, seconds: float = 20) -> Gateway:
+    def start(
+        self, *options: str, ready: bool = True, seconds: float = 20, bind: Mapping[str, Path] | None = None
+    ) -> Gateway:
+        """Runs the daemon and waits for `ready`; `bind` lays files over others, for its eyes only."""
         if self.daemon:
             raise AssertionError("the gateway runs already")
-        argv = self.host.argv(BIN / "spa-server", "run", "--dir", self.dir, *options)
+        argv = self.host.argv(BIN / "spa-server", "run", "--dir", self.dir, *options, bind=bind)
         self.daemon = Process(argv)
         if ready:
             self.wait_ready(seconds)
