@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import harness
 import spa1
@@ -41,7 +42,7 @@ class Refusals(SystemTest):
         self.alice = Outside.add(self.gateway, "alice")
         self.gateway.start()
 
-    def sealed(self, *services: str, offset: float = 0.0, day_offset: int = 0, **fields: object) -> bytes:
+    def sealed(self, *services: str, offset: float = 0.0, day_offset: int = 0, **fields: Any) -> bytes:
         payload = self.alice.payload(spa1.OPEN, *services, offset=offset, **fields)
         return spa1.seal(self.alice.keys, payload, day=payload.timestamp // spa1.DAY_NS + day_offset)
 
