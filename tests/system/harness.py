@@ -221,7 +221,7 @@ class Network:
 
     def __init__(self) -> None:
         remove_leftovers()
-        self.folder = Path(tempfile.mkdtemp(prefix="spa-test-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"spa-system-{os.getpid()}-"))
         self._remove_folder = at_end(lambda: shutil.rmtree(self.folder, ignore_errors=True))
         hosts_file = self.folder / "hosts"
         lines = ["127.0.0.1 localhost", "::1 localhost", *(f"{GATEWAY[family]} {HOST_NAME}" for family in FAMILIES)]
@@ -274,10 +274,15 @@ def remove_namespace(name: str) -> None:
 
 
 def remove_leftovers() -> None:
-    """Namespaces of test runs that were killed before they could clean up."""
+    """Namespaces and folders of test runs that were killed before they could clean up."""
     for found in re.finditer(r"^spa-(\d+)-\d+-\w+", run("ip", "netns", "list").stdout, re.MULTILINE):
         if not Path(f"/proc/{found[1]}").exists():
             remove_namespace(found[0])
+    for folder in Path(tempfile.gettempdir()).glob("spa-system-*"):
+        if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
+            for mounted in folder.glob("*/state"):
+                run("umount", "-l", mounted, check=False)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 # Processes
