@@ -1,12 +1,13 @@
 //! iptables and ipset: a few static rules once, each grant an element of a set that ends by itself.
 //!
 //! [`plan`] says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
-//! `table` understands, `doors` speaks to the sets, `existing` finds who is connected already.
+//! `table` understands, `settle` goes through all of it, `doors` speaks to the sets, `existing` finds who is connected.
 
 mod doors;
 mod existing;
 pub mod plan;
 mod rules;
+mod settle;
 mod table;
 mod tools;
 
@@ -14,13 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
 use doors::Doors;
-use plan::{Plan, set_name};
+use plan::Plan;
 use table::{CHAIN, Found, Table};
 use tools::Variant;
 
@@ -29,6 +28,8 @@ const NAME: &str = "iptables";
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Somebody else may change a table between our reading and writing; then both are done again.
 const ATTEMPTS: usize = 2;
+/// How long the kernel may take to free a set after the last rule that names it.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// The backend for `backends = ["iptables"]`, in the network namespace of the thread that uses it.
 #[derive(Debug)]
@@ -54,88 +55,6 @@ impl Iptables {
             doors: Doors::default(),
             installed: BTreeMap::new(),
         }
-    }
-
-    /// Puts sets and rules in place where they are not, both families, and goes on past a failure.
-    fn settle(&mut self, repairs: &mut Repairs) -> Vec<BackendError> {
-        repairs.notes.extend(missing_families(&self.families));
-        let mut faults = Vec::new();
-        for family in self.families.clone() {
-            faults.extend(self.settle_family(family, repairs).err());
-        }
-        let keep: BTreeSet<String> = self
-            .families
-            .iter()
-            .flat_map(|family| self.plan.sets(*family))
-            .collect();
-        if faults.is_empty() {
-            // Only now does no rule name them any more.
-            faults.extend(self.doors.sweep(&keep));
-        }
-        faults
-    }
-
-    /// The sets and always-allow first: no drop is ever put in before there is a way past it.
-    fn settle_family(&mut self, family: Family, repairs: &mut Repairs) -> Result<(), BackendError> {
-        repairs.restored.extend(self.doors.ensure(&self.plan, family)?);
-        for table in Table::ALL {
-            self.settle_table(family, table, repairs)?;
-        }
-        Ok(())
-    }
-
-    fn settle_table(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
-        let mut attempt = self.install(family, table, repairs);
-        for _ in 1..ATTEMPTS {
-            if attempt.is_ok() {
-                break;
-            }
-            attempt = self.install(family, table, repairs);
-        }
-        attempt
-    }
-
-    fn install(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
-        let found = tools::read(family, table)?;
-        let before = self.installed.get(&(family, table));
-        if before == Some(&found) {
-            return Ok(());
-        }
-        let lacks = found.lacks(before, table, family);
-        if table == Table::Filter && before.is_none() {
-            self.welcome_connected(family, found.chain.is_none())?;
-        }
-        let rules = rules::rules(&self.plan, table, family);
-        tools::restore(family, &rules::restore(table, &rules, found.jumps))?;
-        let now = tools::read(family, table)?;
-        if !now.holds(&rules) {
-            let name = table.name();
-            return Err(fault(format!(
-                "the rules put into table {name} ({family}) are not there afterwards"
-            )));
-        }
-        self.installed.insert((family, table), now);
-        repairs.restored.extend(lacks);
-        Ok(())
-    }
-
-    /// Lets the peers of existing connections in for a minute if the drop is new, else remembers who was let in.
-    fn welcome_connected(&mut self, family: Family, is_new: bool) -> Result<(), BackendError> {
-        let connections = existing::connections().map_err(|error| fault(format!("/proc/net: {error}")))?;
-        for service in self.plan.services.iter().filter(|service| service.protect) {
-            let to_service = connections
-                .iter()
-                .filter(|c| service.ports.iter().any(|ports| c.is_to(*ports)));
-            let peers = to_service.map(|connection| IpNet::from(connection.peer));
-            let peers: Vec<IpNet> = peers.filter(|net| Family::of(net) == family).collect();
-            let set = set_name(family, &service.name);
-            if is_new {
-                peers.iter().try_for_each(|peer| self.doors.admit(&set, *peer))?;
-            } else {
-                self.doors.adopt(&set, &peers)?;
-            }
-        }
-        Ok(())
     }
 
     fn mend_doors(&mut self, family: Family, openings: &[Opening], repairs: &mut Repairs) -> Vec<BackendError> {
@@ -246,11 +165,13 @@ impl Backend for Iptables {
     }
 
     fn close_all(&mut self) -> Result<(), BackendError> {
-        let flushed = self
-            .families
-            .iter()
-            .filter_map(|family| self.doors.flush(&self.plan, *family).err());
-        unless(flushed.collect(), ())
+        let families = self.families.iter();
+        unless(
+            families
+                .flat_map(|family| self.doors.flush(&self.plan, *family))
+                .collect(),
+            (),
+        )
     }
 
     fn uninstall(&mut self) -> Result<(), BackendError> {
@@ -259,7 +180,7 @@ impl Backend for Iptables {
         for family in &self.families {
             faults.extend(Table::ALL.into_iter().filter_map(|table| remove(*family, table).err()));
         }
-        faults.extend(self.doors.sweep(&BTreeSet::new()));
+        faults.extend(self.doors.sweep(&BTreeSet::new(), RELEASE));
         unless(faults, ())
     }
 }
@@ -288,11 +209,6 @@ fn remove(family: Family, table: Table) -> Result<(), BackendError> {
 /// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
 fn is_available(family: Family) -> bool {
     family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
-}
-
-fn missing_families(available: &[Family]) -> impl Iterator<Item = String> {
-    let missing = Family::BOTH.into_iter().filter(|family| !available.contains(family));
-    missing.map(|family| format!("this kernel has no {family}: nothing is protected or opened there"))
 }
 
 /// One error out of all that went wrong, or `done` if nothing did.
@@ -336,6 +252,7 @@ impl From<IpsetError> for BackendError {
 
 #[cfg(test)]
 mod tests {
+    use super::settle::missing_families;
     use super::*;
 
     #[test]
