@@ -20,14 +20,12 @@ use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
 use doors::Doors;
 use plan::Plan;
-use table::{CHAIN, Found, Table};
+use table::{Found, Table};
 use tools::Variant;
 
 const NAME: &str = "iptables";
 /// How often rules are looked at where nothing tells of their change.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// Somebody else may change a table between our reading and writing; then both are done again.
-const ATTEMPTS: usize = 2;
 /// How long the kernel may take to free a set after the last rule that names it.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -185,25 +183,23 @@ impl Backend for Iptables {
     }
 }
 
-/// Takes chain and jumps out of a table, again if somebody else changed it meanwhile.
+/// Takes chain and jumps out of a table, once more if somebody else changed it meanwhile.
 fn remove(family: Family, table: Table) -> Result<(), BackendError> {
-    let mut last = Ok(());
-    for _ in 0..ATTEMPTS {
-        let found = tools::read(family, table)?;
-        if found == Found::default() {
-            return Ok(());
-        }
-        last = tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references));
+    let found = tools::read(family, table)?;
+    let removed = take_out(family, table, &found);
+    let again = tools::read(family, table)?;
+    if again == found {
+        removed
+    } else {
+        take_out(family, table, &again)
     }
-    if tools::read(family, table)? == Found::default() {
+}
+
+fn take_out(family: Family, table: Table, found: &Found) -> Result<(), BackendError> {
+    if *found == Found::default() {
         return Ok(());
     }
-    last.and_then(|()| {
-        Err(fault(format!(
-            "table {} ({family}) still holds chain {CHAIN}",
-            table.name()
-        )))
-    })
+    tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references))
 }
 
 /// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
@@ -211,10 +207,15 @@ fn is_available(family: Family) -> bool {
     family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
-/// One error out of all that went wrong, or `done` if nothing did.
+/// One error out of all that went wrong, each thing said once, or `done` if nothing did.
 fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
     let hint = faults.iter().find_map(|fault| fault.hint.clone());
-    let what: Vec<String> = faults.into_iter().map(|fault| fault.what).collect();
+    let mut what: Vec<String> = Vec::new();
+    for fault in faults {
+        if !what.contains(&fault.what) {
+            what.push(fault.what);
+        }
+    }
     if what.is_empty() {
         Ok(done)
     } else {
@@ -275,7 +276,11 @@ mod tests {
 
     #[test]
     fn many_faults_are_one_with_the_first_hint() {
-        let faults = vec![fault("one".into()), with_hint(fault("two".into()), "try this")];
+        let faults = vec![
+            fault("one".into()),
+            with_hint(fault("two".into()), "try this"),
+            fault("one".into()),
+        ];
         let error = unless(faults, ()).unwrap_err();
         assert_eq!(
             (error.to_string().as_str(), error.hint.as_deref()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::plan::set_name;
-use super::table::Table;
-use super::{ATTEMPTS, Iptables, existing, fault, rules, tools};
+use super::table::{Found, Table};
+use super::{Iptables, existing, fault, rules, tools};
 use crate::backend::{BackendError, Repairs};
 use crate::netlink::Family;
 
@@ -44,21 +44,29 @@ impl Iptables {
         Ok(())
     }
 
+    /// Somebody else may change the table between our reading and writing; only then is it worth another attempt.
     fn settle_table(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
-        let mut attempt = self.install(family, table, repairs);
-        for _ in 1..ATTEMPTS {
-            if attempt.is_ok() {
-                break;
-            }
-            attempt = self.install(family, table, repairs);
+        let found = tools::read(family, table)?;
+        let Err(error) = self.install(family, table, &found, repairs) else {
+            return Ok(());
+        };
+        let again = tools::read(family, table)?;
+        if again == found {
+            Err(error)
+        } else {
+            self.install(family, table, &again, repairs)
         }
-        attempt
     }
 
-    fn install(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
-        let found = tools::read(family, table)?;
+    fn install(
+        &mut self,
+        family: Family,
+        table: Table,
+        found: &Found,
+        repairs: &mut Repairs,
+    ) -> Result<(), BackendError> {
         let before = self.installed.get(&(family, table));
-        if before == Some(&found) {
+        if before == Some(found) {
             return Ok(());
         }
         let lacks = found.lacks(before, table, family);
