@@ -9,12 +9,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use netns::{Namespace, in_namespace, members, run, run_patiently, veth};
+use netns::{Namespace, feed, in_namespace, members, run, run_patiently, veth};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
 use spa_server::config::{AtEnd, PortRange, Protocol};
 use spa_server::netlink::address::own_addresses;
+use spa_server::netlink::changes::Changes;
 use spa_server::netlink::monitor::Monitor;
 
 const CLIENT: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
@@ -401,6 +402,34 @@ fn changes_of_rules_and_addresses_are_noticed() {
         assert_eq!((rules.drain(), addresses.drain()), (Ok(false), Ok(true)));
         let own: Vec<IpAddr> = ["10.98.0.1", "127.0.0.1", "::1"].map(|a| a.parse().unwrap()).to_vec();
         assert_eq!(own_addresses().unwrap(), own);
+    });
+}
+
+#[test]
+fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
+    in_namespace("flood", || {
+        if !matches!(Iptables::new(plan()).watch(), Watch::Tables(_)) {
+            eprintln!("skipped: iptables-legacy tells nobody of changes");
+            return;
+        }
+        let monitor = Monitor::tables(&["filter"]).unwrap();
+        let rules = "-A PREROUTING -p tcp -m tcp --dport 80 -j ACCEPT\n".repeat(5000);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let changes = Changes::new(monitor).unwrap();
+            feed("iptables-restore", &format!("*nat\n{rules}COMMIT\n"));
+            let lost = tokio::time::timeout(LONG, changes.next()).await;
+            assert_eq!(lost, Ok(Ok(())), "what was lost may have been ours");
+            assert!(
+                tokio::time::timeout(Duration::from_millis(50), changes.next())
+                    .await
+                    .is_err(),
+                "once"
+            );
+        });
     });
 }
 

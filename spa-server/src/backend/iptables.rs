@@ -5,6 +5,7 @@
 
 mod doors;
 mod existing;
+mod mark;
 pub mod plan;
 mod rules;
 mod settle;
@@ -19,6 +20,7 @@ use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
 use doors::Doors;
+use mark::{Mark, Marker};
 use plan::Plan;
 use table::{Found, Table};
 use tools::Variant;
@@ -36,7 +38,16 @@ pub struct Iptables {
     families: Vec<Family>,
     doors: Doors,
     /// What was read back after it was put in place: any difference from it is somebody else's doing.
-    installed: BTreeMap<(Family, Table), Found>,
+    installed: BTreeMap<(Family, Table), Installed>,
+    marker: Marker,
+}
+
+/// What stands in a table since it was put there.
+#[derive(Debug)]
+struct Installed {
+    found: Found,
+    /// Where this is the same, nothing else needs to be read.
+    mark: Option<Mark>,
 }
 
 impl Iptables {
@@ -52,6 +63,7 @@ impl Iptables {
             families,
             doors: Doors::default(),
             installed: BTreeMap::new(),
+            marker: Marker::default(),
         }
     }
 
@@ -145,9 +157,9 @@ impl Backend for Iptables {
     }
 
     fn rules_intact(&mut self) -> Result<bool, BackendError> {
-        for family in &self.families {
+        for family in self.families.clone() {
             for table in Table::ALL {
-                if self.installed.get(&(*family, table)) != Some(&tools::read(*family, table)?) {
+                if !self.is_settled(family, table)? {
                     return Ok(false);
                 }
             }

@@ -4,8 +4,9 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -104,6 +105,13 @@ fn dress(addresses: [&str; 2]) {
 /// Runs a tool that must succeed; what it printed.
 pub fn run(tool: &str, arguments: &[&str]) -> String {
     run_with(tool, arguments).unwrap_or_else(|error| panic!("{tool} {arguments:?}: {error}"))
+}
+
+/// Runs a tool that must succeed with `input` in its standard input.
+pub fn feed(tool: &str, input: &str) {
+    let mut child = Command::new(tool).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{tool}");
 }
 
 /// Runs a tool that may fail; what it printed, or what it complained about.

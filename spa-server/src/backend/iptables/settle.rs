@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::plan::set_name;
 use super::table::{Found, Table};
-use super::{Iptables, existing, fault, rules, tools};
+use super::{Installed, Iptables, existing, fault, rules, tools};
 use crate::backend::{BackendError, Repairs};
 use crate::netlink::Family;
 
@@ -44,8 +44,27 @@ impl Iptables {
         Ok(())
     }
 
+    /// Whether a table is as it was put in place. Starts a program only where the mark does not answer.
+    pub(super) fn is_settled(&mut self, family: Family, table: Table) -> Result<bool, BackendError> {
+        let Some(installed) = self.installed.get_mut(&(family, table)) else {
+            return Ok(false);
+        };
+        let mark = self.marker.take(family, table);
+        if mark.is_some() && mark == installed.mark {
+            return Ok(true);
+        }
+        if tools::read(family, table)? != installed.found {
+            return Ok(false);
+        }
+        installed.mark = mark;
+        Ok(true)
+    }
+
     /// Somebody else may change the table between our reading and writing; only then is it worth another attempt.
     fn settle_table(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
+        if self.is_settled(family, table)? {
+            return Ok(());
+        }
         let found = tools::read(family, table)?;
         let Err(error) = self.install(family, table, &found, repairs) else {
             return Ok(());
@@ -65,16 +84,15 @@ impl Iptables {
         found: &Found,
         repairs: &mut Repairs,
     ) -> Result<(), BackendError> {
-        let before = self.installed.get(&(family, table));
-        if before == Some(found) {
-            return Ok(());
-        }
+        let before = self.installed.get(&(family, table)).map(|installed| &installed.found);
         let lacks = found.lacks(before, table, family);
         if table == Table::Filter && before.is_none() {
             self.welcome_connected(family, found.chain.is_none())?;
         }
         let rules = rules::rules(&self.plan, table, family);
         tools::restore(family, &rules::restore(table, &rules, found.jumps))?;
+        // Before reading back: what changes in between makes the mark differ, and then all is read again.
+        let mark = self.marker.take(family, table);
         let now = tools::read(family, table)?;
         if !now.holds(&rules) {
             let name = table.name();
@@ -82,7 +100,7 @@ impl Iptables {
                 "the rules put into table {name} ({family}) are not there afterwards"
             )));
         }
-        self.installed.insert((family, table), now);
+        self.installed.insert((family, table), Installed { found: now, mark });
         repairs.restored.extend(lacks);
         Ok(())
     }

@@ -1,0 +1,116 @@
+//! Tells whether rules of iptables-nft are still the same, without the programs: those decode every rule of a table,
+//! which takes a second for 20,000 of them.
+
+use rustix::net::netlink::NETFILTER;
+
+use super::message::{DUMP, Draft, REQUEST, find};
+use super::socket::{Reply, Socket};
+use super::{Family, NetlinkError};
+
+const SUBSYSTEM: u16 = 10 << 8;
+const NEW_RULE: u16 = SUBSYSTEM | 6;
+const GET_RULE: u16 = SUBSYSTEM | 7;
+/// `struct nfgenmsg`.
+const FAMILY_HEADER_LEN: usize = 4;
+const TABLE: u16 = 1;
+const CHAIN: u16 = 2;
+const HANDLE: u16 = 3;
+const EXPRESSIONS: u16 = 4;
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its number. A table never gives one out twice, and what a rule does never changes under its number.
+    pub handle: u64,
+    expressions: Vec<u8>,
+}
+
+impl Rule {
+    /// Whether it ends in a jump or goto to `chain`.
+    #[must_use]
+    pub fn leads_to(&self, chain: &str) -> bool {
+        // NFTA_VERDICT_CHAIN is 2, and nothing comes behind it.
+        self.expressions
+            .ends_with(&Draft::new(0, 0).text(2, chain).seal(0).split_off(16))
+    }
+}
+
+/// The rules of a chain in their order; none when there is no such chain, or no nftables in the kernel.
+///
+/// # Errors
+///
+/// [`NetlinkError`] if the kernel did not tell.
+pub fn rules(socket: &mut Socket, family: Family, table: &str, chain: &str) -> Result<Vec<Rule>, NetlinkError> {
+    let request = Draft::new(GET_RULE, REQUEST | DUMP).raw(&[family.number(), 0, 0, 0]);
+    let replies = socket.exchange(&request.text(TABLE, table).text(CHAIN, chain))?;
+    Ok(replies.iter().filter_map(|reply| rule(reply, table, chain)).collect())
+}
+
+/// A socket for [`rules`].
+///
+/// # Errors
+///
+/// [`NetlinkError::Call`] with the system call that failed.
+pub fn socket() -> Result<Socket, NetlinkError> {
+    Socket::open(Some(NETFILTER))
+}
+
+/// Kernels before 4.10 do not select by chain, so this looks again.
+fn rule(reply: &Reply, table: &str, chain: &str) -> Option<Rule> {
+    let body = reply
+        .payload
+        .get(FAMILY_HEADER_LEN..)
+        .filter(|_| reply.kind == NEW_RULE)?;
+    let is_wanted = find(body, TABLE)?.text() == Some(table) && find(body, CHAIN)?.text() == Some(chain);
+    let handle = u64::from_be_bytes(find(body, HANDLE)?.value.try_into().ok()?);
+    let expressions = find(body, EXPRESSIONS)
+        .map(|list| list.value.to_vec())
+        .unwrap_or_default();
+    is_wanted.then_some(Rule { handle, expressions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::message::NESTED;
+
+    fn reply(chain: &str, handle: u64, target: &str) -> Reply {
+        let draft = Draft::new(NEW_RULE, 0)
+            .raw(&[2, 0, 0, 0])
+            .text(TABLE, "filter")
+            .text(CHAIN, chain);
+        let draft = draft.attribute(HANDLE, &handle.to_be_bytes());
+        let draft = draft.nested(EXPRESSIONS | NESTED, |list| {
+            list.nested(1 | NESTED, |verdict| verdict.text(2, target))
+        });
+        Reply {
+            kind: NEW_RULE,
+            payload: draft.seal(0).split_off(16),
+        }
+    }
+
+    #[test]
+    fn a_rule_has_its_number_and_names_its_target() {
+        let jump = rule(&reply("INPUT", 7, "SPA"), "filter", "INPUT").unwrap();
+        assert_eq!(jump.handle, 7);
+        assert!(jump.leads_to("SPA"));
+        assert!(!jump.leads_to("SP") && !jump.leads_to("SPAM"));
+        assert!(
+            !rule(&reply("INPUT", 7, "SPAM"), "filter", "INPUT")
+                .unwrap()
+                .leads_to("SPA")
+        );
+        assert_eq!(rule(&reply("OUTPUT", 7, "SPA"), "filter", "INPUT"), None);
+        assert_eq!(
+            rule(
+                &Reply {
+                    kind: NEW_RULE,
+                    payload: vec![1]
+                },
+                "filter",
+                "INPUT"
+            ),
+            None
+        );
+    }
+}
