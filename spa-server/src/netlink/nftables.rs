@@ -3,7 +3,7 @@
 
 use rustix::net::netlink::NETFILTER;
 
-use super::message::{DUMP, Draft, REQUEST, find};
+use super::message::{DUMP, Draft, REQUEST, attributes, find};
 use super::socket::{Reply, Socket};
 use super::{Family, NetlinkError};
 
@@ -16,12 +16,15 @@ const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
 const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
+/// Of an expression.
+const NAME: u16 = 1;
 
-/// One rule.
+/// One rule: equal ones are the same rule and do the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its number. A table never gives one out twice, and what a rule does never changes under its number.
+    /// Its number, which its table gives to no other. A table made anew begins to count again.
     pub handle: u64,
+    /// What it does, without what it has counted.
     expressions: Vec<u8>,
 }
 
@@ -64,9 +67,15 @@ fn rule(reply: &Reply, table: &str, chain: &str) -> Option<Rule> {
     let is_wanted = find(body, TABLE)?.text() == Some(table) && find(body, CHAIN)?.text() == Some(chain);
     let handle = u64::from_be_bytes(find(body, HANDLE)?.value.try_into().ok()?);
     let expressions = find(body, EXPRESSIONS)
-        .map(|list| list.value.to_vec())
+        .map(|list| without_counters(list.value))
         .unwrap_or_default();
     is_wanted.then_some(Rule { handle, expressions })
+}
+
+fn without_counters(list: &[u8]) -> Vec<u8> {
+    let elements = attributes(list).flatten().map(|element| element.value);
+    let lasting = elements.filter(|element| find(element, NAME).and_then(|name| name.text()) != Some("counter"));
+    lasting.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]
@@ -74,15 +83,17 @@ mod tests {
     use super::*;
     use crate::netlink::message::NESTED;
 
-    fn reply(chain: &str, handle: u64, target: &str) -> Reply {
+    fn reply(chain: &str, handle: u64, target: &str, counted: u32) -> Reply {
         let draft = Draft::new(NEW_RULE, 0)
             .raw(&[2, 0, 0, 0])
             .text(TABLE, "filter")
             .text(CHAIN, chain);
-        let draft = draft.attribute(HANDLE, &handle.to_be_bytes());
-        let draft = draft.nested(EXPRESSIONS | NESTED, |list| {
-            list.nested(1 | NESTED, |verdict| verdict.text(2, target))
-        });
+        let draft = draft
+            .attribute(HANDLE, &handle.to_be_bytes())
+            .nested(EXPRESSIONS | NESTED, |list| {
+                let list = list.nested(1 | NESTED, |counter| counter.text(NAME, "counter").number(2, counted));
+                list.nested(1 | NESTED, |verdict| verdict.text(NAME, "immediate").text(2, target))
+            });
         Reply {
             kind: NEW_RULE,
             payload: draft.seal(0).split_off(16),
@@ -91,16 +102,21 @@ mod tests {
 
     #[test]
     fn a_rule_has_its_number_and_names_its_target() {
-        let jump = rule(&reply("INPUT", 7, "SPA"), "filter", "INPUT").unwrap();
+        let jump = rule(&reply("INPUT", 7, "SPA", 5), "filter", "INPUT").unwrap();
         assert_eq!(jump.handle, 7);
+        assert_eq!(
+            rule(&reply("INPUT", 7, "SPA", 6), "filter", "INPUT"),
+            Some(jump.clone()),
+            "it only counted"
+        );
         assert!(jump.leads_to("SPA"));
         assert!(!jump.leads_to("SP") && !jump.leads_to("SPAM"));
         assert!(
-            !rule(&reply("INPUT", 7, "SPAM"), "filter", "INPUT")
+            !rule(&reply("INPUT", 7, "SPAM", 5), "filter", "INPUT")
                 .unwrap()
                 .leads_to("SPA")
         );
-        assert_eq!(rule(&reply("OUTPUT", 7, "SPA"), "filter", "INPUT"), None);
+        assert_eq!(rule(&reply("OUTPUT", 7, "SPA", 5), "filter", "INPUT"), None);
         assert_eq!(
             rule(
                 &Reply {

@@ -5,11 +5,11 @@ use crate::netlink::nftables::{Rule, rules};
 use crate::netlink::socket::Socket;
 use crate::netlink::{Family, NetlinkError, nftables};
 
-/// The numbers of the own chain's rules and of the rules that lead to it.
+/// The own chain's rules and those that lead to it, as the kernel holds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    own: Vec<u64>,
-    leading: Vec<u64>,
+    own: Vec<Rule>,
+    leading: Vec<Rule>,
 }
 
 /// Takes marks over one socket that is opened when first needed.
@@ -31,14 +31,7 @@ impl Marker {
         };
         let own = rules(socket, family, table.name(), CHAIN)?;
         let hook = rules(socket, family, table.name(), table.hook())?;
-        let leading = hook.iter().filter(|rule| rule.leads_to(CHAIN));
-        Ok(Mark {
-            own: numbers(own.iter()),
-            leading: numbers(leading),
-        })
+        let leading = hook.into_iter().filter(|rule| rule.leads_to(CHAIN)).collect();
+        Ok(Mark { own, leading })
     }
-}
-
-fn numbers<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<u64> {
-    rules.map(|rule| rule.handle).collect()
 }
