@@ -1,12 +1,15 @@
 //! The kernel's netlink, as much of it as a gateway needs, without a C library.
 //!
 //! [`message`] turns values into octets and back, [`socket`] sends a request and gathers its answer, [`ipset`] speaks
-//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses, [`address`] lists the host's own.
+//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses ([`changes`] for tasks that wait),
+//! [`nftables`] tells rules apart, [`address`] lists the host's own.
 
 pub mod address;
+pub mod changes;
 pub mod ipset;
 pub mod message;
 pub mod monitor;
+pub mod nftables;
 pub mod socket;
 
 use std::fmt;

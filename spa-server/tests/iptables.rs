@@ -7,17 +7,15 @@ mod netns;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::thread;
 use std::time::Duration;
 
-use netns::{Namespace, run, run_with, usable, veth};
+use netns::{Namespace, feed, in_namespace, members, run, run_patiently, veth};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
 use spa_server::config::{AtEnd, PortRange, Protocol};
-use spa_server::netlink::Family;
 use spa_server::netlink::address::own_addresses;
-use spa_server::netlink::ipset::{Creation, Ipset};
+use spa_server::netlink::changes::Changes;
 use spa_server::netlink::monitor::Monitor;
 
 const CLIENT: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
@@ -63,6 +61,44 @@ fn the_rules_stand_in_their_order_behind_one_first_jump() {
         assert!(
             Iptables::new(plan()).protect().unwrap().is_empty(),
             "after a restart neither"
+        );
+    });
+}
+
+#[test]
+fn every_kind_of_rule_is_taken_by_the_kernel() {
+    in_namespace("kinds", || {
+        let mut plan = plan();
+        let ports = vec![PortRange {
+            protocol: Protocol::Udp,
+            first: 60000,
+            last: 61000,
+        }];
+        let mosh = Guarded {
+            name: "mo.sh_2-".into(),
+            ports,
+            protect: false,
+            at_end: AtEnd::Cut,
+        };
+        plan.services.push(Guarded {
+            name: "x".repeat(24),
+            protect: true,
+            ..mosh.clone()
+        });
+        plan.services.push(mosh);
+        let mut backend = Iptables::new(plan);
+        backend.protect().unwrap();
+        backend.self_test().unwrap();
+        for tool in ["iptables", "ip6tables"] {
+            let rules = run(tool, &["-S", "SPA"]);
+            assert_eq!(rules.matches("--ctdir ORIGINAL").count(), 1, "{rules}");
+            assert_eq!(rules.matches("-j DROP").count(), 2, "{rules}");
+        }
+        backend.uninstall().unwrap();
+        assert!(
+            !everything().contains("SPA") && !everything().contains("spa"),
+            "{}",
+            everything()
         );
     });
 }
@@ -274,6 +310,10 @@ fn peers_of_existing_connections_are_let_in_for_a_minute() {
             assert_eq!(net, address);
             assert!((58..=60).contains(&seconds), "{seconds}");
         }
+        for (client, (server, _), _listener) in &lasting {
+            say(client, server);
+            say(server, client);
+        }
         assert_eq!(backend.reconcile(&[]).unwrap().removed, [], "they are expected");
         let mut restarted = Iptables::new(plan());
         restarted.protect().unwrap();
@@ -284,7 +324,6 @@ fn peers_of_existing_connections_are_let_in_for_a_minute() {
             [opening(CLIENT[0], 0).door],
             "a grant is no guest"
         );
-        drop(lasting);
     });
 }
 
@@ -367,49 +406,30 @@ fn changes_of_rules_and_addresses_are_noticed() {
 }
 
 #[test]
-fn sets_over_netlink_are_what_ipset_shows() {
-    in_namespace("ipset", || {
-        let mut ipset = Ipset::open().unwrap();
-        assert_eq!(ipset.list("many"), Ok(None));
-        assert_eq!(ipset.header("many"), Ok(None));
-        assert_eq!(ipset.create("many", Family::V4), Ok(Creation::Created));
-        assert_eq!(ipset.create("many", Family::V4), Ok(Creation::Present));
-        assert!(ipset.create("many", Family::V6).is_err());
-        for last in 0..10_000_u32 {
-            let address = IpAddr::from((0x0a00_0000 + last).to_be_bytes());
-            ipset.add("many", address.into(), 100 + last).unwrap();
+fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
+    in_namespace("flood", || {
+        if !matches!(Iptables::new(plan()).watch(), Watch::Tables(_)) {
+            eprintln!("skipped: iptables-legacy tells nobody of changes");
+            return;
         }
-        let set = ipset.list("many").unwrap().unwrap();
-        assert_eq!(
-            (set.elements.len(), set.kind.as_str(), set.timeouts),
-            (10_000, "hash:net", true)
-        );
-        assert_eq!(members("many").len(), 10_000);
-        let one = "10.0.0.7/32".parse().unwrap();
-        assert_eq!(
-            (ipset.add_absent("many", one, 5), members("many").len()),
-            (Ok(false), 10_000)
-        );
-        ipset.remove("many", one).unwrap();
-        ipset.remove("many", one).unwrap();
-        assert_eq!(ipset.add_absent("many", one, 5), Ok(true));
-        run(
-            "iptables",
-            &["-A", "INPUT", "-m", "set", "--match-set", "many", "src", "-j", "ACCEPT"],
-        );
-        assert!(ipset.destroy("many").unwrap_err().is_busy());
-        run("iptables", &["-F"]);
-        ipset.flush("many").unwrap();
-        assert_eq!(ipset.list("many").unwrap().unwrap().elements, []);
-        run_patiently("ipset destroy many");
-        ipset.destroy("many").unwrap();
-        ipset.flush("many").unwrap();
-        assert_eq!(ipset.names(), Ok(vec![]));
-        let error = ipset.add("many", one, 5).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "could not put 10.0.0.7/32 into the set many: there is no set of that name"
-        );
+        let monitor = Monitor::tables(&["filter"]).unwrap();
+        let rules = "-A PREROUTING -p tcp -m tcp --dport 80 -j ACCEPT\n".repeat(5000);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let changes = Changes::new(monitor).unwrap();
+            feed("iptables-restore", &format!("*nat\n{rules}COMMIT\n"));
+            let lost = tokio::time::timeout(LONG, changes.next()).await;
+            assert_eq!(lost, Ok(Ok(())), "what was lost may have been ours");
+            assert!(
+                tokio::time::timeout(Duration::from_millis(50), changes.next())
+                    .await
+                    .is_err(),
+                "once"
+            );
+        });
     });
 }
 
@@ -527,21 +547,6 @@ fn foreign() -> String {
         .join("\n")
 }
 
-/// The members of a set with the seconds that are left, 0 being for ever.
-fn members(set: &str) -> Vec<(String, u32)> {
-    let listed = run("ipset", &["list", set]);
-    let parse = |line: &str| {
-        let (net, seconds) = line.split_once(" timeout ").unwrap();
-        (net.to_owned(), seconds.parse().unwrap())
-    };
-    listed
-        .lines()
-        .skip_while(|line| *line != "Members:")
-        .skip(1)
-        .map(parse)
-        .collect()
-}
-
 /// Somebody starts anew, as juniors do.
 fn flush_everything(backend: &Iptables) {
     if let Watch::Tables(_) = backend.watch() {
@@ -557,29 +562,6 @@ fn flush_everything(backend: &Iptables) {
         run(tool, &["-t", table, "-F"]);
         run(tool, &["-t", table, "-X"]);
     }
-}
-
-/// Runs a command line again until it succeeds: the kernel gives a set free a little after its last rule.
-fn run_patiently(command: &str) {
-    let words: Vec<&str> = command.split(' ').collect();
-    for _ in 0..100 {
-        if run_with(words[0], &words[1..]).is_ok() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{command} does not succeed");
-}
-
-fn in_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
-    if let Some(reason) = usable(&["ip", "iptables", "ip6tables", "ipset", "nft", "conntrack"]) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
-    Namespace::new(name).call(move || {
-        run("ip", &["link", "set", "lo", "up"]);
-        test();
-    });
 }
 
 /// Runs `test` in a gateway's namespace, with a client's namespace at the other end of a wire.

@@ -1,12 +1,14 @@
 //! iptables and ipset: a few static rules once, each grant an element of a set that ends by itself.
 //!
 //! [`plan`] says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
-//! `table` understands, `doors` speaks to the sets, `existing` finds who is connected already.
+//! `table` understands, `settle` goes through all of it, `doors` speaks to the sets, `existing` finds who is connected.
 
 mod doors;
 mod existing;
+mod mark;
 pub mod plan;
 mod rules;
+mod settle;
 mod table;
 mod tools;
 
@@ -14,21 +16,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
 use doors::Doors;
-use plan::{Plan, set_name};
-use table::{CHAIN, Found, Table};
+use mark::{Mark, Marker};
+use plan::Plan;
+use table::{Found, Table};
 use tools::Variant;
 
 const NAME: &str = "iptables";
 /// How often rules are looked at where nothing tells of their change.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// Somebody else may change a table between our reading and writing; then both are done again.
-const ATTEMPTS: usize = 2;
+/// How long the kernel may take to free a set after the last rule that names it.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// The backend for `backends = ["iptables"]`, in the network namespace of the thread that uses it.
 #[derive(Debug)]
@@ -37,7 +38,16 @@ pub struct Iptables {
     families: Vec<Family>,
     doors: Doors,
     /// What was read back after it was put in place: any difference from it is somebody else's doing.
-    installed: BTreeMap<(Family, Table), Found>,
+    installed: BTreeMap<(Family, Table), Installed>,
+    marker: Marker,
+}
+
+/// What stands in a table since it was put there.
+#[derive(Debug)]
+struct Installed {
+    found: Found,
+    /// Where this is the same, nothing else needs to be read.
+    mark: Option<Mark>,
 }
 
 impl Iptables {
@@ -53,89 +63,8 @@ impl Iptables {
             families,
             doors: Doors::default(),
             installed: BTreeMap::new(),
+            marker: Marker::default(),
         }
-    }
-
-    /// Puts sets and rules in place where they are not, both families, and goes on past a failure.
-    fn settle(&mut self, repairs: &mut Repairs) -> Vec<BackendError> {
-        repairs.notes.extend(missing_families(&self.families));
-        let mut faults = Vec::new();
-        for family in self.families.clone() {
-            faults.extend(self.settle_family(family, repairs).err());
-        }
-        let keep: BTreeSet<String> = self
-            .families
-            .iter()
-            .flat_map(|family| self.plan.sets(*family))
-            .collect();
-        if faults.is_empty() {
-            // Only now does no rule name them any more.
-            faults.extend(self.doors.sweep(&keep));
-        }
-        faults
-    }
-
-    /// The sets and always-allow first: no drop is ever put in before there is a way past it.
-    fn settle_family(&mut self, family: Family, repairs: &mut Repairs) -> Result<(), BackendError> {
-        repairs.restored.extend(self.doors.ensure(&self.plan, family)?);
-        for table in Table::ALL {
-            self.settle_table(family, table, repairs)?;
-        }
-        Ok(())
-    }
-
-    fn settle_table(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
-        let mut attempt = self.install(family, table, repairs);
-        for _ in 1..ATTEMPTS {
-            if attempt.is_ok() {
-                break;
-            }
-            attempt = self.install(family, table, repairs);
-        }
-        attempt
-    }
-
-    fn install(&mut self, family: Family, table: Table, repairs: &mut Repairs) -> Result<(), BackendError> {
-        let found = tools::read(family, table)?;
-        let before = self.installed.get(&(family, table));
-        if before == Some(&found) {
-            return Ok(());
-        }
-        let lacks = found.lacks(before, table, family);
-        if table == Table::Filter && before.is_none() {
-            self.welcome_connected(family, found.chain.is_none())?;
-        }
-        let rules = rules::rules(&self.plan, table, family);
-        tools::restore(family, &rules::restore(table, &rules, found.jumps))?;
-        let now = tools::read(family, table)?;
-        if !now.holds(&rules) {
-            let name = table.name();
-            return Err(fault(format!(
-                "the rules put into table {name} ({family}) are not there afterwards"
-            )));
-        }
-        self.installed.insert((family, table), now);
-        repairs.restored.extend(lacks);
-        Ok(())
-    }
-
-    /// Lets the peers of existing connections in for a minute if the drop is new, else remembers who was let in.
-    fn welcome_connected(&mut self, family: Family, is_new: bool) -> Result<(), BackendError> {
-        let connections = existing::connections().map_err(|error| fault(format!("/proc/net: {error}")))?;
-        for service in self.plan.services.iter().filter(|service| service.protect) {
-            let to_service = connections
-                .iter()
-                .filter(|c| service.ports.iter().any(|ports| c.is_to(*ports)));
-            let peers = to_service.map(|connection| IpNet::from(connection.peer));
-            let peers: Vec<IpNet> = peers.filter(|net| Family::of(net) == family).collect();
-            let set = set_name(family, &service.name);
-            if is_new {
-                peers.iter().try_for_each(|peer| self.doors.admit(&set, *peer))?;
-            } else {
-                self.doors.adopt(&set, &peers)?;
-            }
-        }
-        Ok(())
     }
 
     fn mend_doors(&mut self, family: Family, openings: &[Opening], repairs: &mut Repairs) -> Vec<BackendError> {
@@ -228,9 +157,9 @@ impl Backend for Iptables {
     }
 
     fn rules_intact(&mut self) -> Result<bool, BackendError> {
-        for family in &self.families {
+        for family in self.families.clone() {
             for table in Table::ALL {
-                if self.installed.get(&(*family, table)) != Some(&tools::read(*family, table)?) {
+                if !self.is_settled(family, table)? {
                     return Ok(false);
                 }
             }
@@ -246,11 +175,13 @@ impl Backend for Iptables {
     }
 
     fn close_all(&mut self) -> Result<(), BackendError> {
-        let flushed = self
-            .families
-            .iter()
-            .filter_map(|family| self.doors.flush(&self.plan, *family).err());
-        unless(flushed.collect(), ())
+        let families = self.families.iter();
+        unless(
+            families
+                .flat_map(|family| self.doors.flush(&self.plan, *family))
+                .collect(),
+            (),
+        )
     }
 
     fn uninstall(&mut self) -> Result<(), BackendError> {
@@ -259,30 +190,28 @@ impl Backend for Iptables {
         for family in &self.families {
             faults.extend(Table::ALL.into_iter().filter_map(|table| remove(*family, table).err()));
         }
-        faults.extend(self.doors.sweep(&BTreeSet::new()));
+        faults.extend(self.doors.sweep(&BTreeSet::new(), RELEASE));
         unless(faults, ())
     }
 }
 
-/// Takes chain and jumps out of a table, again if somebody else changed it meanwhile.
+/// Takes chain and jumps out of a table, once more if somebody else changed it meanwhile.
 fn remove(family: Family, table: Table) -> Result<(), BackendError> {
-    let mut last = Ok(());
-    for _ in 0..ATTEMPTS {
-        let found = tools::read(family, table)?;
-        if found == Found::default() {
-            return Ok(());
-        }
-        last = tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references));
+    let found = tools::read(family, table)?;
+    let removed = take_out(family, table, &found);
+    let again = tools::read(family, table)?;
+    if again == found {
+        removed
+    } else {
+        take_out(family, table, &again)
     }
-    if tools::read(family, table)? == Found::default() {
+}
+
+fn take_out(family: Family, table: Table, found: &Found) -> Result<(), BackendError> {
+    if *found == Found::default() {
         return Ok(());
     }
-    last.and_then(|()| {
-        Err(fault(format!(
-            "table {} ({family}) still holds chain {CHAIN}",
-            table.name()
-        )))
-    })
+    tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references))
 }
 
 /// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
@@ -290,15 +219,15 @@ fn is_available(family: Family) -> bool {
     family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
-fn missing_families(available: &[Family]) -> impl Iterator<Item = String> {
-    let missing = Family::BOTH.into_iter().filter(|family| !available.contains(family));
-    missing.map(|family| format!("this kernel has no {family}: nothing is protected or opened there"))
-}
-
-/// One error out of all that went wrong, or `done` if nothing did.
+/// One error out of all that went wrong, each thing said once, or `done` if nothing did.
 fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
     let hint = faults.iter().find_map(|fault| fault.hint.clone());
-    let what: Vec<String> = faults.into_iter().map(|fault| fault.what).collect();
+    let mut what: Vec<String> = Vec::new();
+    for fault in faults {
+        if !what.contains(&fault.what) {
+            what.push(fault.what);
+        }
+    }
     if what.is_empty() {
         Ok(done)
     } else {
@@ -336,6 +265,7 @@ impl From<IpsetError> for BackendError {
 
 #[cfg(test)]
 mod tests {
+    use super::settle::missing_families;
     use super::*;
 
     #[test]
@@ -358,7 +288,11 @@ mod tests {
 
     #[test]
     fn many_faults_are_one_with_the_first_hint() {
-        let faults = vec![fault("one".into()), with_hint(fault("two".into()), "try this")];
+        let faults = vec![
+            fault("one".into()),
+            with_hint(fault("two".into()), "try this"),
+            fault("one".into()),
+        ];
         let error = unless(faults, ()).unwrap_err();
         assert_eq!(
             (error.to_string().as_str(), error.hint.as_deref()),

@@ -1,6 +1,6 @@
 //! ipset over nfnetlink: sets of networks whose elements end by themselves.
 //!
-//! What goes over the wire is in [`wire`], what the kernel's refusals mean in [`error`].
+//! What goes over the wire is in `wire`, what the kernel's refusals mean in `error`.
 
 mod error;
 mod wire;
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
 
-pub use error::IpsetError;
+pub use error::{IpsetCause, IpsetError};
 pub use wire::{Element, Set};
 
 use super::message::{CREATE, DUMP, Draft, EXCLUSIVE};

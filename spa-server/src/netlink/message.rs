@@ -1,6 +1,6 @@
 //! Messages and attributes of netlink (netlink(7)): octets in the host's order, everything padded to four.
 //!
-//! Decoding never trusts a length: a message or attribute that does not fit is one [`Malformed`] and the end.
+//! Decoding never trusts a length: a message or attribute that does not fit is one [`NetlinkError::Malformed`] and the end.
 
 use super::NetlinkError;
 

@@ -1,10 +1,15 @@
 //! Network namespaces for tests: made here, used by threads of their own, and taken away at the end.
 
+// Each test program uses its own part of this, and a helper that fails fails the test.
+#![allow(dead_code, clippy::unwrap_used)]
+
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -41,7 +46,7 @@ impl Drop for Namespace {
 static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
 
 /// Why these tests cannot be run here, if they cannot.
-pub fn usable(tools: &[&str]) -> Option<String> {
+fn usable(tools: &[&str]) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("not root".to_owned());
     }
@@ -102,6 +107,13 @@ pub fn run(tool: &str, arguments: &[&str]) -> String {
     run_with(tool, arguments).unwrap_or_else(|error| panic!("{tool} {arguments:?}: {error}"))
 }
 
+/// Runs a tool that must succeed with `input` in its standard input.
+pub fn feed(tool: &str, input: &str) {
+    let mut child = Command::new(tool).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{tool}");
+}
+
 /// Runs a tool that may fail; what it printed, or what it complained about.
 pub fn run_with(tool: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(tool)
@@ -114,4 +126,43 @@ pub fn run_with(tool: &str, arguments: &[&str]) -> Result<String, String> {
     } else {
         Err(text(&output.stderr))
     }
+}
+
+/// Runs a command line again until it succeeds: the kernel gives a set free a little after its last rule.
+pub fn run_patiently(command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    for _ in 0..100 {
+        if run_with(words[0], &words[1..]).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{command} does not succeed");
+}
+
+/// The members of a set with the seconds that are left, 0 being for ever.
+pub fn members(set: &str) -> Vec<(String, u32)> {
+    let listed = run("ipset", &["list", set]);
+    let parse = |line: &str| {
+        let (net, seconds) = line.split_once(" timeout ").unwrap();
+        (net.to_owned(), seconds.parse().unwrap())
+    };
+    listed
+        .lines()
+        .skip_while(|line| *line != "Members:")
+        .skip(1)
+        .map(parse)
+        .collect()
+}
+
+/// Runs `test` in a namespace of its own where that can be had.
+pub fn in_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
+    if let Some(reason) = usable(&["ip", "iptables", "ip6tables", "ipset", "nft", "conntrack"]) {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    Namespace::new(name).call(move || {
+        run("ip", &["link", "set", "lo", "up"]);
+        test();
+    });
 }
