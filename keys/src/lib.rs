@@ -10,6 +10,7 @@ pub mod exit;
 pub mod file;
 pub mod invite;
 pub mod name;
+pub mod profile;
 pub mod text;
 pub mod units;
 
