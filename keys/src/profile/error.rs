@@ -17,23 +17,39 @@ pub struct SyntaxError {
     pub column: usize,
     /// What is wrong.
     pub why: String,
+    /// The line as far as its key, with the column under it marked; empty where there is no key.
+    cited: String,
 }
 
 impl SyntaxError {
     pub(super) fn locate(text: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = 1 + before[line_start..].chars().count();
+        let line = text[line_start..].lines().next().unwrap_or_default();
         Self {
             line: 1 + before.matches('\n').count(),
-            column: 1 + before[line_start..].chars().count(),
+            column,
             why: error.message().trim().replace('\n', ", "),
+            cited: cite(line, column),
         }
     }
 }
 
+/// What stands after the equals sign may be a secret.
+fn cite(line: &str, column: usize) -> String {
+    let Some((key, _)) = line.split_once('=') else {
+        return String::new();
+    };
+    let key = escape(key);
+    let value = key.chars().count() + 3;
+    format!("\n  {key}= ...\n  {:>width$}", '^', width = column.min(value))
+}
+
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, escape(&self.why))
+        write!(f, "{}:{}: {}", self.line, self.column, escape(&self.why))?;
+        f.write_str(&self.cited)
     }
 }
 
