@@ -5,15 +5,26 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod escape;
 pub mod exit;
+pub mod fault;
 pub mod file;
+pub mod gateway;
 pub mod invite;
+pub mod invites;
+pub mod load;
 pub mod name;
 pub mod profile;
+mod table;
 pub mod text;
 pub mod units;
 
+pub use client::{AddressRule, Client, ClientEdit, ClientPolicy, OneTimeCode, Terms, Widen};
 pub use exit::{Exit, Failure};
+pub use fault::Fault;
+pub use gateway::{DatedIdentity, GatewayKey};
 pub use invite::{Demands, InviteError, InviteText};
+pub use invites::{Invite, InviteState, Spent};
+pub use load::LoadError;
 pub use name::{ClientName, Host, Protocol, ServiceHint, ServicePort};
