@@ -74,7 +74,7 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// [`SyntaxError`] with line and column; it never holds a value, which may be a secret.
+    /// [`SyntaxError`], which never holds a value: that may be a secret.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         raw::parse(text)
     }

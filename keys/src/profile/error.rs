@@ -6,33 +6,25 @@ use std::path::PathBuf;
 use super::ProfileName;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
+use crate::fault::Fault;
 use crate::file::FileError;
 
 /// A text that is no profile: where, and why. It never holds a value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyntaxError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The column in characters, counted from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub why: String,
-    /// The line as far as its key, with the column under it marked; empty where there is no key.
+    /// What is wrong, and where.
+    pub fault: Fault,
+    /// The line as far as its key, with the column marked under it; empty where there is no key.
     cited: String,
 }
 
 impl SyntaxError {
     pub(super) fn locate(text: &str, error: &toml::de::Error) -> Self {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = 1 + before[line_start..].chars().count();
-        let line = text[line_start..].lines().next().unwrap_or_default();
-        Self {
-            line: 1 + before.matches('\n').count(),
-            column,
-            why: error.message().trim().replace('\n', ", "),
-            cited: cite(line, column),
-        }
+        let what = error.message().trim().replace('\n', ", ");
+        let fault = Fault::at(text, &error.span().unwrap_or_default(), what);
+        let line = text.lines().nth(fault.line - 1).unwrap_or_default();
+        let cited = cite(line, fault.column);
+        Self { fault, cited }
     }
 }
 
@@ -48,8 +40,7 @@ fn cite(line: &str, column: usize) -> String {
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, escape(&self.why))?;
-        f.write_str(&self.cited)
+        write!(f, "{}{}", self.fault, self.cited)
     }
 }
 
@@ -120,7 +111,7 @@ impl fmt::Display for ProfileError {
                 path.display()
             ),
             Self::File(error) => error.fmt(f),
-            Self::Syntax { path, error } => write!(f, "{}:{error}", path.display()),
+            Self::Syntax { path, error } => write!(f, "{}, {error}", path.display()),
             Self::NoFolder => f.write_str("none of SPA_CONFIG_DIR, XDG_CONFIG_HOME and HOME says where profiles are"),
         }
     }

@@ -124,7 +124,7 @@ impl Folder {
     ///
     /// [`ProfileError::Taken`] when there is one of that name; it is never overwritten.
     pub fn create(&self, name: &ProfileName, profile: &Profile) -> Result<(), ProfileError> {
-        file::create_dir(&self.0, 0o700)?;
+        self.make()?;
         let path = self.file(name);
         match file::create_new(&path, profile.to_text().as_bytes(), 0o600) {
             Err(FileError::Exists { path }) => {
@@ -133,7 +133,7 @@ impl Folder {
             }
             written => written?,
         }
-        self.keep(&path);
+        keep(&path);
         Ok(())
     }
 
@@ -145,16 +145,17 @@ impl Folder {
     pub fn replace(&self, name: &ProfileName, profile: &Profile) -> Result<(), ProfileError> {
         let path = self.file(name);
         file::replace(&path, profile.to_text().as_bytes(), 0o600)?;
-        self.keep(&path);
+        keep(&path);
         Ok(())
     }
 
-    /// A profile belongs to the person and not, like a gateway's secrets, to the daemon's user.
-    fn keep(&self, path: &Path) {
-        for path in [&self.0, path] {
-            // Root alone gives files away, so it is root's own file that this fails for: readable all the same.
-            let _ = chown(path, Some(geteuid().as_raw()), None);
+    fn make(&self) -> Result<(), ProfileError> {
+        // Whoever owns a folder that is there already keeps it.
+        if !self.0.is_dir() {
+            file::create_dir(&self.0, 0o700)?;
+            keep(&self.0);
         }
+        Ok(())
     }
 
     /// The names of the files that look like profiles, sorted; no folder is an empty one.
@@ -181,4 +182,10 @@ impl Folder {
         let others = self.names().unwrap_or_default();
         ProfileError::Unknown { name, others }
     }
+}
+
+/// What is written here belongs to the person and not, like a gateway's secrets, to the daemon's user.
+fn keep(path: &Path) {
+    // Only root's files were given away, and root reads and changes them all the same.
+    let _ = chown(path, Some(geteuid().as_raw()), None);
 }

@@ -96,65 +96,65 @@ fn errors_say_where_and_never_what_a_secret_is() {
     .map(refused);
     assert!(!said.iter().any(|said| said.contains("SECRET")));
     insta::assert_snapshot!(said.join("\n"), @r#"
-    2:8: a host is a DNS name in lower case or an address without brackets
+    line 2, column 8: a host is a DNS name in lower case or an address without brackets
       host = ...
              ^
-    3:9: 0 knock ports, where an invite has 1 to 8
+    line 3, column 9: 0 knock ports, where an invite has 1 to 8
       ports = ...
               ^
-    3:9: the knock port 0
+    line 3, column 9: the knock port 0
       ports = ...
               ^
-    3:10: invalid value: integer `70000`, expected u16
+    line 3, column 10: invalid value: integer `70000`, expected u16
       ports = ...
               ^
-    3:9: invalid type: integer `62201`, expected a sequence
+    line 3, column 9: invalid type: integer `62201`, expected a sequence
       ports = ...
               ^
-    5:11: two addresses of one family, where one IPv4 and one IPv6 address can be named
+    line 5, column 11: two addresses of one family, where one IPv4 and one IPv6 address can be named
       address = ...
                 ^
-    5:11: no address
+    line 5, column 11: no address
       address = ...
                 ^
-    5:11: write "as-seen", "resolve" or a list such as ["192.0.2.7"]
+    line 5, column 11: write "as-seen", "resolve" or a list such as ["192.0.2.7"]
       address = ...
                 ^
-    5:11: 0.0.0.0 is not the address of one host
+    line 5, column 11: 0.0.0.0 is not the address of one host
       address = ...
                 ^
-    12:7: no time at all; leave it away for the default
+    line 12, column 7: no time at all; leave it away for the default
       for = ...
             ^
-    12:7: "1" has no unit: write 1s, 1m, 1h or 1d
+    line 12, column 7: "1" has no unit: write 1s, 1m, 1h or 1d
       for = ...
             ^
-    12:7: longer than a request can carry (136 years)
+    line 12, column 7: longer than a request can carry (136 years)
       for = ...
             ^
-    11:11: a port is written tcp/22 or udp/53, 1 to 65535, without leading zeros
+    line 11, column 11: a port is written tcp/22 or udp/53, 1 to 65535, without leading zeros
       connect = ...
                 ^
-    11:1: unknown field `conect`, expected `connect` or `for`
+    line 11, column 1: unknown field `conect`, expected `connect` or `for`
       conect = ...
       ^
-    2:1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`
+    line 2, column 1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`
       hots = ...
       ^
-    9:7: 47 characters, where a key has 43
+    line 9, column 7: 47 characters, where a key has 43
       psk = ...
             ^
-    9:7: + at character 3 is not base64url (A-Z a-z 0-9 - _)
+    line 9, column 7: + at character 3 is not base64url (A-Z a-z 0-9 - _)
       psk = ...
             ^
-    9:7: all zeros, which no key may be
+    line 9, column 7: all zeros, which no key may be
       psk = ...
             ^
-    1:1: missing field `psk`
-    9:15: unexpected key or value, expected newline, `#`
+    line 1, column 1: missing field `psk`
+    line 9, column 15: unexpected key or value, expected newline, `#`
       psk = ...
             ^
-    13:11: a service name is 1 to 63 characters, a-z or 0-9 first, then a-z 0-9 . _ / -
+    line 13, column 11: a service name is 1 to 63 characters, a-z or 0-9 first, then a-z 0-9 . _ / -
     "#);
 }
 
