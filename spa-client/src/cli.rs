@@ -10,8 +10,10 @@ use spa_keys::Host;
 use spa_keys::profile::{ProfileName, host, seconds};
 use spa_proto::{Address, ServiceName};
 
+// No `Debug` down to where an invite may stand: it is a secret until it is spent.
+
 /// Opens doors that a spa gateway keeps shut.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "spa-client",
     version,
@@ -24,7 +26,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make this device a client of a gateway, with an invite
     #[command(after_help = "Example: spa-client enroll spa1-invite:AQAA...\n\
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     Show(ShowArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct EnrollArgs {
     /// The invite's text; `-` or nothing reads it from standard input
     pub(crate) invite: Option<String>,

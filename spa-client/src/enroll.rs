@@ -4,35 +4,24 @@ use std::collections::BTreeMap;
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use serde::Serialize;
 use spa_keys::profile::{AddressMode, Folder, Profile, ProfileError, ProfileName, ProfileService};
-use spa_keys::text::fingerprint;
-use spa_keys::units::{format_time, now};
+use spa_keys::units::now;
 use spa_keys::{Exit, Failure, InviteText};
 use spa_proto::{Act, Enrollment, Psk, Request, SecretKey, Sender, UnixTime};
 
 use crate::cli::EnrollArgs;
 use crate::clock;
-use crate::fire::{Errand, listed};
+use crate::fire::Errand;
 use crate::host::{Sockets, resolve};
 use crate::invite;
 use crate::label;
 use crate::out::{self, Form};
-use crate::salvo::{Rounds, Sent, Tally, targets};
+use crate::salvo::{Rounds, Tally, targets};
 use crate::wait::Sleeper;
 
-/// The answer to a script.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    profile: Option<String>,
-    host: Option<String>,
-    fingerprint: Option<String>,
-    name: Option<String>,
-    services: Vec<String>,
-    ends: Option<String>,
-    sent: Vec<Sent>,
-    hints: Vec<String>,
-}
+mod report;
+
+use report::Report;
 
 /// `spa-client enroll`.
 pub(crate) fn run(args: &EnrollArgs) -> Exit {
@@ -57,8 +46,7 @@ fn enroll(args: &EnrollArgs, report: &mut Report) -> Result<(), Failure> {
     let folder = Folder::from_env(|name| std::env::var_os(name))?;
     let name = profile_name(args, &invite)?;
     let profile = settle(&folder, &name, args, &invite)?;
-    report.profile = Some(name.to_string());
-    report.host = Some(profile.host.to_string());
+    report.name_profile(&name, &profile);
     // From here on nothing can be lost: whatever happens, the same command sends the same again.
     let tally = send(&profile, &invite).map_err(|failure| {
         failure.hint(format!(
@@ -163,50 +151,5 @@ fn request(profile: &Profile) -> Request {
         timestamp: UnixTime::default(),
         code: None,
         act: Act::Enroll(enrollment),
-    }
-}
-
-impl Report {
-    fn show(&mut self, invite: &InviteText) {
-        self.fingerprint = Some(fingerprint(&invite.gateway));
-        self.name = Some(invite.name.to_string());
-        self.services = invite.services.iter().map(|hint| hint.name.to_string()).collect();
-        self.ends = Some(format_time(invite.end()));
-    }
-
-    fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
-        for warning in warnings {
-            out::tell("warning", &warning);
-            self.hints.push(warning);
-        }
-    }
-
-    fn take(&mut self, tally: Tally) {
-        self.warn(tally.hints());
-        self.sent = tally.sent;
-    }
-
-    fn fail(&mut self, failure: &Failure) {
-        out::failure(failure);
-        self.hints.push(failure.what.clone());
-        self.hints.extend(failure.hints.iter().cloned());
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let mut reached: Vec<_> = self.sent.iter().map(|sent| sent.address).collect();
-        reached.sort_unstable();
-        reached.dedup();
-        let profile = text(&self.profile);
-        let service = self.services.first().map_or("SERVICE", String::as_str);
-        vec![
-            format!("gateway      {}", text(&self.fingerprint)),
-            format!("own name     {}", text(&self.name)),
-            format!("services     {}", self.services.join(", ")),
-            format!("invite ends  {}", text(&self.ends)),
-            format!("profile      {profile}"),
-            format!("sent: enroll ({} datagrams to {})", self.sent.len(), listed(&reached)),
-            format!("try: spa-client open {profile} {service}"),
-        ]
     }
 }

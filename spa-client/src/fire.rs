@@ -9,7 +9,7 @@ use spa_keys::{Exit, Failure};
 use spa_proto::{Request, SealError, Sender, Stamper};
 
 use crate::clock;
-use crate::salvo::{Pace, Post, Rounds, Salvo, Tally};
+use crate::salvo::{Pace, Post, Rounds, Salvo, Sent, Tally};
 
 /// What goes where.
 pub(crate) struct Errand<'a> {
@@ -52,11 +52,20 @@ fn not_sealed(error: &SealError) -> Failure {
 
 fn not_sent(tally: &Tally) -> Failure {
     let why: Vec<_> = tally.hints().collect();
-    Failure::new(Exit::Failed, format!("nothing could be sent\n{}", why.join("\n")))
+    Failure::new(Exit::Failed, format!("nothing was sent: {}", why.join("; ")))
         .hint("whether this device is on the network")
 }
 
 /// Addresses as a person reads them.
 pub(crate) fn listed(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// How much went where, as a person reads it.
+pub(crate) fn counted(sent: &[Sent]) -> String {
+    let mut reached: Vec<_> = sent.iter().map(|sent| sent.address).collect();
+    reached.sort_unstable();
+    reached.dedup();
+    let plural = if sent.len() == 1 { "" } else { "s" };
+    format!("{} datagram{plural} to {}", sent.len(), listed(&reached))
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use spa_keys::profile::{Folder, Profile};
 use spa_keys::units::now;
 use spa_keys::{Exit, Failure};
-use spa_proto::{Sender, ServiceName};
+use spa_proto::{Request, Sender, ServiceName};
 
 use crate::cli::{CloseArgs, OpenArgs, TargetArgs};
 use crate::clock;
-use crate::fire::{Errand, listed};
+use crate::fire::{Errand, counted};
 use crate::host::{Nowhere, Sockets, resolve};
 use crate::out::Form;
 use crate::plan::{self, Verb};
@@ -52,12 +52,7 @@ fn knock(
     report.warn(plan::strangers(&args.services, profile));
     report.warn(clock::warning(now(), clock::built()));
     let gateway = resolve(&profile.host)?;
-    let errand = Errand {
-        keys: keys(profile),
-        requests,
-        targets: targets(&gateway, &profile.ports.numbers().collect::<Vec<_>>()),
-        rounds: if args.once { Rounds::Once } else { Rounds::All },
-    };
+    let errand = errand(profile, requests, &gateway, args);
     match (wait, ports) {
         _ if args.dry_run => rehearse(errand, args, report),
         (Some(limit), Some(ports)) => {
@@ -68,12 +63,17 @@ fn knock(
     }
 }
 
-fn keys(profile: &Profile) -> Sender<'_> {
-    Sender {
-        gateway: &profile.gateway,
-        hmac_key: &profile.hmac_key,
-        secret: &profile.secret,
-        psk: &profile.psk,
+fn errand<'a>(profile: &'a Profile, requests: Vec<Request>, gateway: &[IpAddr], args: &TargetArgs) -> Errand<'a> {
+    Errand {
+        keys: Sender {
+            gateway: &profile.gateway,
+            hmac_key: &profile.hmac_key,
+            secret: &profile.secret,
+            psk: &profile.psk,
+        },
+        requests,
+        targets: targets(gateway, &profile.ports.numbers().collect::<Vec<_>>()),
+        rounds: if args.once { Rounds::Once } else { Rounds::All },
     }
 }
 
@@ -97,11 +97,10 @@ fn send(verb: Verb, errand: Errand<'_>, args: &TargetArgs, report: &mut Report) 
     let tally = errand.fire(Sockets::default(), &mut Sleeper::new())?;
     let services: Vec<_> = args.services.iter().map(ServiceName::as_str).collect();
     report.fact(format!(
-        "sent: {} {} ({} datagrams to {})",
+        "sent: {} {} ({})",
         verb.word(),
         services.join(" "),
-        tally.sent.len(),
-        listed(&tally.reached())
+        counted(&tally.sent)
     ));
     report.set(args.services.iter().map(|_| State::Sent));
     report.take(tally);

@@ -129,14 +129,6 @@ impl Tally {
         }
     }
 
-    /// The addresses that something was sent to, in order.
-    pub(crate) fn reached(&self) -> Vec<IpAddr> {
-        let mut reached: Vec<_> = self.sent.iter().map(|sent| sent.address).collect();
-        reached.sort_unstable();
-        reached.dedup();
-        reached
-    }
-
     /// What a person should know of addresses that nothing could be sent to.
     pub(crate) fn hints(&self) -> impl Iterator<Item = String> {
         self.unsent
@@ -273,7 +265,7 @@ mod tests {
         };
         let (post, tally, _) = fire(Rounds::All, &mut Script::default(), post);
         assert_eq!(post.sent.len(), 6);
-        assert_eq!(tally.reached(), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(tally.sent.len(), 6);
         let hints: Vec<_> = tally.hints().collect();
         assert_eq!(hints, ["could not send to 2001:db8::1: network unreachable"]);
     }

@@ -88,8 +88,12 @@ impl Watch {
         let end = self.start + self.limit;
         for (service, places) in self.places.iter().enumerate() {
             for place in places.iter().copied() {
-                let tell = tell.clone();
-                thread::spawn(move || probe(service, place, end, &tell));
+                let own = tell.clone();
+                let spawned = thread::Builder::new().spawn(move || probe(service, place, end, &own));
+                if let Err(error) = spawned {
+                    // The receiver is in this function still.
+                    let _ = tell.send((service, place.ip(), Answer::Failed(error.to_string())));
+                }
             }
         }
         heard

@@ -152,7 +152,7 @@ fn a_profile_that_is_wrong() {
     assert_snapshot!(device.tell(&["open", "gw", "ssh"]), @r"
     exit 78
     ---
-    error: DIR/gw.toml:9:7: 49 characters, where a key has 43
+    error: DIR/gw.toml, line 9, column 7: 49 characters, where a key has 43
       psk = ...
             ^
     ");
@@ -160,7 +160,7 @@ fn a_profile_that_is_wrong() {
     assert_snapshot!(device.tell(&["show", "gw"]), @r"
     exit 78
     ---
-    error: DIR/gw.toml:2:1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`
+    error: DIR/gw.toml, line 2, column 1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`
       hots = ...
       ^
     ");
