@@ -9,7 +9,7 @@ use spa_proto::{Code, Enrollment, InviteSeed, Psk, PublicKey, UnixTime};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::client::{Terms, psk_digest, write_time};
+use crate::client::{Client, Terms, psk_digest, write_time};
 use crate::fault::Fault;
 use crate::file::{self, FileError, Limits};
 use crate::load::LoadError;
@@ -110,6 +110,18 @@ impl Invite {
         (seed, invite)
     }
 
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            public_key: self.public_key,
+            psk: Psk::from_bytes(self.psk.expose()),
+            name: self.name.clone(),
+            ends: self.ends,
+            pin: self.pin,
+            terms: self.terms.duplicate(),
+            spent: self.spent.clone(),
+        }
+    }
+
     /// Its state at `now`.
     #[must_use]
     pub fn state(&self, now: UnixTime) -> InviteState {
@@ -208,13 +220,26 @@ impl Invite {
         file::create_new(&invites.join(self.file_name()), self.to_text().as_bytes(), 0o600)
     }
 
-    /// Writes the invite over its old file in the directory `invites`, in one step.
+    /// Writes the invite over its old file at `path`, in one step.
     ///
     /// # Errors
     ///
     /// As [`file::replace`].
-    pub fn save(&self, invites: &Path) -> Result<(), FileError> {
-        file::replace(&invites.join(self.file_name()), self.to_text().as_bytes(), 0o600)
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        file::replace(path, self.to_text().as_bytes(), 0o600)
+    }
+
+    /// The client that this enrollment makes, as the gateway stores it.
+    #[must_use]
+    pub fn client(&self, enrollment: &Enrollment, at: UnixTime) -> Client {
+        Client {
+            public_key: enrollment.public_key,
+            psk: Psk::from_bytes(enrollment.psk.expose()),
+            label: enrollment.label.clone(),
+            enrolled: Some(at),
+            revoked: None,
+            terms: self.terms.duplicate(),
+        }
     }
 }
 
@@ -318,7 +343,7 @@ mod tests {
         invite.create(dir.path()).unwrap();
         assert!(matches!(invite.create(dir.path()), Err(FileError::Exists { .. })));
         invite.spent = Some(Spent::by(&enrollment(), ENDS));
-        invite.save(dir.path()).unwrap();
+        invite.save(&dir.path().join(invite.file_name())).unwrap();
         assert_eq!(Invite::load(&dir.path().join(invite.file_name())).unwrap(), invite);
     }
 

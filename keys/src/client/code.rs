@@ -50,6 +50,15 @@ impl OneTimeCode {
         &self.secret
     }
 
+    /// The same secret once more.
+    #[must_use]
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            secret: self.secret.clone(),
+            digits: self.digits,
+        }
+    }
+
     /// The secret in base32, for the client's file and an authenticator app.
     #[must_use]
     pub fn to_base32(&self) -> Zeroizing<String> {

@@ -25,6 +25,16 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The same terms, for the client that an invite makes.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            policy: self.policy.clone(),
+            expires: self.expires,
+            one_time_code: self.one_time_code.as_ref().map(OneTimeCode::duplicate),
+        }
+    }
+
     pub(crate) fn read(table: &mut Table<'_>) -> Result<Self, Fault> {
         Ok(Self {
             policy: read_policy(table)?,
