@@ -18,6 +18,7 @@ pub mod invites;
 pub mod load;
 pub mod name;
 mod paths;
+pub mod profile;
 pub mod state;
 mod table;
 pub mod text;
