@@ -20,8 +20,8 @@ mod terms;
 
 pub use code::OneTimeCode;
 pub use edit::ClientEdit;
-pub use policy::{AddressRule, ClientPolicy, Widen};
-pub use terms::Terms;
+pub use policy::{AddressRule, ClientPolicy, Widen, parse_source};
+pub use terms::{Terms, parse_length};
 
 /// One client: its keys, who it is, and what it may do.
 #[derive(Debug, PartialEq, Eq)]
