@@ -18,7 +18,7 @@ mod edit;
 mod policy;
 mod terms;
 
-pub use code::OneTimeCode;
+pub use code::{CodeSecretError, OneTimeCode};
 pub use edit::ClientEdit;
 pub use policy::{AddressRule, ClientPolicy, Widen, parse_source};
 pub use terms::{Terms, parse_length};

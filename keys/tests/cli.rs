@@ -6,8 +6,9 @@
 )]
 
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use assert_cmd::Command;
@@ -501,6 +502,34 @@ fn the_gateway_shows_no_secret_unasked() {
         .unwrap()
         .to_owned();
     assert!(!gateway.run("gateway show --secrets --json").out.contains(&private));
+}
+
+#[test]
+fn a_running_daemon_tells_the_last_knock() {
+    let gateway = Gateway::new();
+    let key = gateway.add("ci", "");
+    fs::create_dir(gateway.path("run")).unwrap();
+    let listener = UnixListener::bind(gateway.path("run/control.sock")).unwrap();
+    let knock = serde_json::json!({ "key": key, "at": "2026-11-22T12:00:00Z", "address": "192.0.2.7" });
+    let daemon = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = vec![0; 4096];
+        let length = stream.read(&mut request).unwrap();
+        write!(
+            stream,
+            "{}\0",
+            serde_json::json!({ "parameters": { "knocks": [knock] } })
+        )
+        .unwrap();
+        serde_json::from_slice::<Value>(&request[..length - 1]).unwrap()
+    });
+    let shown = gateway.json("show ci");
+    assert_eq!(shown["last_knock"], "2026-11-22T12:00:00Z");
+    assert_eq!(shown["last_address"], "192.0.2.7");
+    let asked = serde_json::json!({ "method": "spa.LastKnocks", "parameters": { "keys": [key] } });
+    assert_eq!(daemon.join().unwrap(), asked);
+    // The socket is still there, the daemon is not: nothing is known, and that is no error.
+    assert_eq!(gateway.json("show ci")["last_knock"], Value::Null);
 }
 
 #[test]
