@@ -14,6 +14,8 @@ const ALIVE: [&str; 4] = ["01", "04", "05", "08"];
 pub struct Connection {
     /// TCP, or UDP on a connected socket.
     pub protocol: Protocol,
+    /// The address at this end; an IPv4 address is never mapped into IPv6.
+    pub own: IpAddr,
     /// The port at this end.
     pub port: u16,
     /// Who is at the other end; an IPv4 address is never mapped into IPv6.
@@ -54,10 +56,15 @@ pub fn connections() -> io::Result<Vec<Connection>> {
 /// Reads `  0: 0100007F:0016 0200007F:D431 01 ...`.
 fn connection(line: &str, protocol: Protocol) -> Option<Connection> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let (_, port) = end(fields.next()?)?;
+    let (own, port) = end(fields.next()?)?;
     let (peer, peer_port) = end(fields.next()?)?;
     let alive = ALIVE.contains(&fields.next()?) && peer_port != 0 && !peer.is_loopback() && !peer.is_unspecified();
-    alive.then_some(Connection { protocol, port, peer })
+    alive.then_some(Connection {
+        protocol,
+        own,
+        port,
+        peer,
+    })
 }
 
 fn end(text: &str) -> Option<(IpAddr, u16)> {
@@ -124,6 +131,7 @@ mod tests {
         let to = |protocol, port| {
             Connection {
                 protocol,
+                own: [192, 0, 2, 2].into(),
                 port,
                 peer: [192, 0, 2, 1].into(),
             }
