@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use netns::{Namespace, feed, in_namespace, members, run, run_patiently, veth};
+use netns::{Namespace, again_with_legacy, feed, in_namespace, members, run, run_patiently, veth};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
@@ -431,6 +431,11 @@ fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
             assert!(again.await.is_err() || changes.get().drain() == Ok(false), "once");
         });
     });
+}
+
+#[test]
+fn all_of_this_with_iptables_legacy() {
+    again_with_legacy("", &[]);
 }
 
 fn plan() -> Plan {
