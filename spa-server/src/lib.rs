@@ -10,6 +10,7 @@ pub mod control;
 pub mod daemon;
 pub mod doors;
 pub mod escape;
+pub mod exposure;
 pub mod grant;
 pub mod journal;
 pub mod netlink;

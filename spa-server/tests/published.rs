@@ -27,8 +27,9 @@ const TOOLS: [&str; 2] = ["iptables", "ip6tables"];
 const SHORT: Duration = Duration::from_millis(700);
 /// Longer than it takes a new wire to carry the third SYN.
 const LONG: Duration = Duration::from_secs(10);
+type Make = fn(Plan) -> Iptables;
 /// Both ways of keeping grants.
-const KINDS: [(&str, fn(Plan) -> Iptables); 2] = [("sets", Iptables::new), ("chains", Iptables::without_ipset)];
+const KINDS: [(&str, Make); 2] = [("sets", Iptables::new), ("chains", Iptables::without_ipset)];
 
 #[test]
 fn a_published_port_is_shut_without_a_grant() {
@@ -215,6 +216,65 @@ fn without_ipset_grants_are_rules_that_are_mended_and_survive_a_restart() {
         assert_eq!(restarted.list().unwrap(), []);
         Iptables::new(Plan::default()).uninstall().unwrap();
         assert!(!TOOLS.iter().any(|tool| run(tool, &["-S"]).contains("SPA")));
+    });
+}
+
+#[test]
+fn check_names_what_is_reachable_all_the_same() {
+    in_three("check", "", |_, _| {
+        let folder = tempfile::tempdir().unwrap();
+        let program = env!("CARGO_BIN_EXE_spa-server");
+        let at = ["--dir", folder.path().to_str().unwrap()];
+        let init = [
+            "init",
+            "--host",
+            "gw",
+            "--service",
+            "web=tcp/8080",
+            "--always-allow",
+            "192.0.2.0/28",
+        ];
+        run(program, &[&init[..], &at].concat());
+        let check = || run(program, &[&["check"][..], &at].concat());
+        let told = check();
+        assert_eq!(
+            told.matches("warning[published-port]").count(),
+            2,
+            "both families: {told}"
+        );
+        assert!(!told.contains("warning[nobody-listens]"), "{told}");
+
+        for tool in TOOLS {
+            run(tool, &["-t", "nat", "-F"]);
+            run(tool, &["-A", "INPUT", "-j", "ACCEPT"]);
+        }
+        let told = check();
+        assert!(
+            told.contains("warning[nobody-listens]") && !told.contains("reachable"),
+            "{told}"
+        );
+        run(program, &[&["protect"][..], &at].concat());
+        let _server = listen("0.0.0.0", 8080);
+        let told = check();
+        assert!(
+            !told.contains("nobody-listens") && !told.contains("reachable"),
+            "{told}"
+        );
+
+        run("ip6tables", &["-D", "INPUT", "-j", "SPA"]);
+        run("ip6tables", &["-A", "INPUT", "-j", "SPA"]);
+        let told = check();
+        assert!(
+            told.contains("rule 1 of INPUT (IPv6) lets it through before SPA is asked: -A INPUT -j ACCEPT"),
+            "{told}"
+        );
+        assert!(
+            told.contains("warning[jump-not-first]: the jump to SPA is rule 2 of INPUT (IPv6)"),
+            "{told}"
+        );
+        run("ip6tables", &["-I", "INPUT", "1", "-j", "SPA"]);
+        run(program, &[&["protect"][..], &at].concat());
+        assert!(!check().contains("jump-not-first"), "the remedy helps");
     });
 }
 

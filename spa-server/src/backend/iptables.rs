@@ -5,11 +5,11 @@
 //! connected, `mark` and `xtables` tell whether anything changed, `lock` who holds the lock.
 
 mod doors;
-mod existing;
+pub mod existing;
 mod found;
 mod lock;
 mod mark;
-mod place;
+pub mod place;
 pub mod plan;
 mod rules;
 mod settle;
@@ -71,13 +71,9 @@ impl Iptables {
     }
 
     fn with(plan: Plan, doors: Box<dyn Doors>) -> Self {
-        let families = Family::BOTH
-            .into_iter()
-            .filter(|family| is_available(*family))
-            .collect();
         Self {
             plan,
-            families,
+            families: families(),
             doors,
             installed: BTreeMap::new(),
             marker: Marker::default(),
@@ -210,6 +206,30 @@ fn remove(family: Family, place: Place) -> Result<(), BackendError> {
     } else {
         take_out(family, place, &again)
     }
+}
+
+/// All tables of a family, as iptables-save prints them.
+///
+/// # Errors
+///
+/// When iptables-save is missing or failed.
+pub fn saved(family: Family) -> Result<String, BackendError> {
+    tools::save_all(family)
+}
+
+/// The families of this kernel.
+#[must_use]
+pub fn families() -> Vec<Family> {
+    Family::BOTH
+        .into_iter()
+        .filter(|family| is_available(*family))
+        .collect()
+}
+
+/// Why there can be no sets on this host, if there can be none.
+#[must_use]
+pub fn missing_ipset() -> Option<String> {
+    doors::missing_ipset().map(|error| error.to_string())
 }
 
 /// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.

@@ -30,6 +30,15 @@ pub fn save(family: Family, table: &str) -> Result<String, BackendError> {
     run(family, "save", &["-t", table], "")
 }
 
+/// All tables that are in use, as text.
+///
+/// # Errors
+///
+/// When iptables-save is missing or failed.
+pub fn save_all(family: Family) -> Result<String, BackendError> {
+    run(family, "save", &[], "")
+}
+
 /// Does all of `text` or nothing of it, and flushes no chain that it does not name.
 ///
 /// # Errors
