@@ -1,5 +1,9 @@
 //! What makes a grant real: one small typed interface whose messages can cross a process boundary.
 
+pub mod exec;
+pub mod iptables;
+pub mod recording;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -33,8 +37,29 @@ pub struct Repairs {
     pub restored: Vec<String>,
     /// Openings that no grant accounts for and that were taken out.
     pub removed: Vec<Door>,
-    /// Openings that were missing and were put back.
+    /// Openings that were missing, or had another end, and were put back.
     pub reopened: Vec<Door>,
+    /// What the operator must know although it is no failure, such as `this kernel has no IPv6`. Said each time.
+    pub notes: Vec<String>,
+}
+
+impl Repairs {
+    /// Whether everything was found as it should be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.restored.is_empty() && self.removed.is_empty() && self.reopened.is_empty()
+    }
+}
+
+/// How a change of the static part is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Watch {
+    /// It cannot be changed behind the backend's back.
+    Nothing,
+    /// [`Monitor::tables`](crate::netlink::monitor::Monitor::tables) with these names tells at once.
+    Tables(Vec<String>),
+    /// Nothing tells: look this often.
+    Every(Duration),
 }
 
 /// A way to open and close doors.
@@ -87,6 +112,32 @@ pub trait Backend: Send {
     ///
     /// What could not be mended, all of it.
     fn reconcile(&mut self, openings: &[Opening]) -> Result<Repairs, BackendError>;
+
+    /// Whether the doors, and what holds them, are as `openings` say. Cheap, starts no program, changes nothing: for
+    /// every 2 s. After a no, [`Backend::reconcile`] mends.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel could not be asked.
+    fn doors_intact(&mut self, openings: &[Opening]) -> Result<bool, BackendError> {
+        let _ = openings;
+        Ok(true)
+    }
+
+    /// Whether the static part is as it was read back after it was put in place. May start programs: for when
+    /// [`Backend::watch`] says so. After a no, [`Backend::reconcile`] mends.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be read.
+    fn rules_intact(&mut self) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
+    /// When to ask [`Backend::rules_intact`].
+    fn watch(&self) -> Watch {
+        Watch::Nothing
+    }
 
     /// Closes every door; what protects stays.
     ///

@@ -1,7 +1,7 @@
 //! Who may pass through which door until when (step 9). Pure: the clock is the caller's.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -144,6 +144,14 @@ impl GrantTable {
         ended.map(end).collect()
     }
 
+    /// Moves the end of a live grant nearer; returns its door.
+    pub fn shorten(&mut self, key: &GrantKey, end: Duration) -> Option<Door> {
+        let grant = self.grants.get_mut(key).filter(|grant| grant.end.is_some_and(|old| end < old))?;
+        grant.end = Some(end);
+        grant.forget_at = end.saturating_add(REMEMBERED);
+        Some(grant.door(key))
+    }
+
     /// Ends every grant whose time is over at `now`.
     pub fn expire(&mut self, now: Duration) -> Vec<GrantKey> {
         self.end_where(now, |_, grant| grant.end.is_some_and(|end| end <= now))
@@ -176,6 +184,22 @@ impl GrantTable {
     #[must_use]
     pub fn get(&self, key: &GrantKey) -> Option<&Grant> {
         self.grants.get(key)
+    }
+
+    /// Puts a grant back as it was before a change that could not be recorded.
+    pub fn put(&mut self, key: GrantKey, before: Option<Grant>) {
+        match before {
+            Some(grant) => drop(self.grants.insert(key, grant)),
+            None => drop(self.grants.remove(&key)),
+        }
+    }
+
+    /// How many grants of one client are live or remembered.
+    #[must_use]
+    pub fn count_of(&self, client: &PublicKey) -> usize {
+        let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let first = GrantKey { client: Some(*client), address, service: String::new() };
+        self.grants.range(first..).take_while(|(key, _)| key.client.as_ref() == Some(client)).count()
     }
 
     /// The live grants.
@@ -299,6 +323,16 @@ mod tests {
         assert!(table.forget(at(30) + REMEMBERED).is_empty());
         assert_eq!(table.forget(at(31) + REMEMBERED).len(), 1);
         assert_eq!(table.next_event(), None);
+    }
+
+    #[test]
+    fn grants_are_counted_by_client() {
+        let mut table = GrantTable::default();
+        for client in [1, 2, 2, 3] {
+            let service = format!("s{}", table.grants.len());
+            table.open(&GrantKey { service, ..key(client) }, &terms(30), wall(0), wall(0), at(0)).unwrap();
+        }
+        assert_eq!([1, 2, 3, 4].map(|client| table.count_of(&PublicKey([client; 32]))), [1, 2, 1, 0]);
     }
 
     #[test]

@@ -1,0 +1,303 @@
+//! iptables and ipset: a few static rules once, each grant an element of a set that ends by itself.
+//!
+//! [`plan`] says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
+//! `table` understands, `settle` goes through all of it, `doors` speaks to the sets, `existing` finds who is connected.
+
+mod doors;
+mod existing;
+mod mark;
+pub mod plan;
+mod rules;
+mod settle;
+mod table;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
+use crate::netlink::Family;
+use crate::netlink::ipset::IpsetError;
+use doors::Doors;
+use mark::{Mark, Marker};
+use plan::Plan;
+use table::{Found, Table};
+use tools::Variant;
+
+const NAME: &str = "iptables";
+/// How often rules are looked at where nothing tells of their change.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How long the kernel may take to free a set after the last rule that names it.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// The backend for `backends = ["iptables"]`, in the network namespace of the thread that uses it.
+#[derive(Debug)]
+pub struct Iptables {
+    plan: Plan,
+    families: Vec<Family>,
+    doors: Doors,
+    /// What was read back after it was put in place: any difference from it is somebody else's doing.
+    installed: BTreeMap<(Family, Table), Installed>,
+    marker: Marker,
+}
+
+/// What stands in a table since it was put there.
+#[derive(Debug)]
+struct Installed {
+    found: Found,
+    /// Where this is the same, nothing else needs to be read.
+    mark: Option<Mark>,
+}
+
+impl Iptables {
+    /// A backend that changes nothing yet.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let families = Family::BOTH
+            .into_iter()
+            .filter(|family| is_available(*family))
+            .collect();
+        Self {
+            plan,
+            families,
+            doors: Doors::default(),
+            installed: BTreeMap::new(),
+            marker: Marker::default(),
+        }
+    }
+
+    fn mend_doors(&mut self, family: Family, openings: &[Opening], repairs: &mut Repairs) -> Vec<BackendError> {
+        let differences = match self.doors.differences(&self.plan, family, openings) {
+            Ok(differences) => differences,
+            Err(error) => return vec![error],
+        };
+        let mut faults = Vec::new();
+        for difference in differences {
+            match self.doors.mend(&difference) {
+                Ok(()) if difference.wanted.is_some() => repairs.reopened.push(difference.door),
+                Ok(()) => repairs.removed.push(difference.door),
+                Err(error) => faults.push(error),
+            }
+        }
+        faults
+    }
+
+    fn expect_known(&self, door: &Door) -> Result<(), BackendError> {
+        let family = Family::of(&door.opened);
+        if !self.families.contains(&family) {
+            return Err(fault(format!("{}: this kernel has no {family}", door.opened)));
+        }
+        let unknown = || {
+            fault(format!(
+                "there is no service {} in this backend",
+                door.service.escape_debug()
+            ))
+        };
+        self.is_known(door).then_some(()).ok_or_else(unknown)
+    }
+
+    fn is_known(&self, door: &Door) -> bool {
+        self.plan.services.iter().any(|service| service.name == door.service)
+    }
+}
+
+impl Backend for Iptables {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn protect(&mut self) -> Result<Repairs, BackendError> {
+        let mut repairs = Repairs::default();
+        let faults = self.settle(&mut repairs);
+        unless(faults, repairs)
+    }
+
+    fn self_test(&mut self) -> Result<(), BackendError> {
+        self.families
+            .iter()
+            .try_for_each(|family| self.doors.probe(&self.plan, *family))
+    }
+
+    fn open(&mut self, opening: &Opening) -> Result<(), BackendError> {
+        self.expect_known(&opening.door)?;
+        self.doors.open(opening)
+    }
+
+    fn close(&mut self, door: &Door) -> Result<(), BackendError> {
+        // The set of a service that is no longer configured went when this plan was put in place. And a name from the
+        // other side of a process boundary must not reach the always-allow set.
+        if self.is_known(door) {
+            self.doors.close(door)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Opening>, BackendError> {
+        let lists = self.families.iter().map(|family| self.doors.list(&self.plan, *family));
+        Ok(lists.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    fn reconcile(&mut self, openings: &[Opening]) -> Result<Repairs, BackendError> {
+        let mut repairs = Repairs::default();
+        let mut faults = self.settle(&mut repairs);
+        for family in self.families.clone() {
+            faults.extend(self.mend_doors(family, openings, &mut repairs));
+        }
+        unless(faults, repairs)
+    }
+
+    fn doors_intact(&mut self, openings: &[Opening]) -> Result<bool, BackendError> {
+        let mut looks = self
+            .families
+            .iter()
+            .map(|family| self.doors.are_intact(&self.plan, *family, openings));
+        looks.try_fold(true, |intact, look| Ok(intact && look?))
+    }
+
+    fn rules_intact(&mut self) -> Result<bool, BackendError> {
+        for family in self.families.clone() {
+            for table in Table::ALL {
+                if !self.is_settled(family, table)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn watch(&self) -> Watch {
+        match tools::variant() {
+            Variant::NfTables => Watch::Tables(Table::ALL.map(|table| table.name().to_owned()).to_vec()),
+            Variant::Legacy => Watch::Every(LOOK_EVERY),
+        }
+    }
+
+    fn close_all(&mut self) -> Result<(), BackendError> {
+        let families = self.families.iter();
+        unless(
+            families
+                .flat_map(|family| self.doors.flush(&self.plan, *family))
+                .collect(),
+            (),
+        )
+    }
+
+    fn uninstall(&mut self) -> Result<(), BackendError> {
+        self.installed.clear();
+        let mut faults = Vec::new();
+        for family in &self.families {
+            faults.extend(Table::ALL.into_iter().filter_map(|table| remove(*family, table).err()));
+        }
+        faults.extend(self.doors.sweep(&BTreeSet::new(), RELEASE));
+        unless(faults, ())
+    }
+}
+
+/// Takes chain and jumps out of a table, once more if somebody else changed it meanwhile.
+fn remove(family: Family, table: Table) -> Result<(), BackendError> {
+    let found = tools::read(family, table)?;
+    let removed = take_out(family, table, &found);
+    let again = tools::read(family, table)?;
+    if again == found {
+        removed
+    } else {
+        take_out(family, table, &again)
+    }
+}
+
+fn take_out(family: Family, table: Table, found: &Found) -> Result<(), BackendError> {
+    if *found == Found::default() {
+        return Ok(());
+    }
+    tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references))
+}
+
+/// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
+fn is_available(family: Family) -> bool {
+    family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
+}
+
+/// One error out of all that went wrong, each thing said once, or `done` if nothing did.
+fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
+    let hint = faults.iter().find_map(|fault| fault.hint.clone());
+    let mut what: Vec<String> = Vec::new();
+    for fault in faults {
+        if !what.contains(&fault.what) {
+            what.push(fault.what);
+        }
+    }
+    if what.is_empty() {
+        Ok(done)
+    } else {
+        Err(BackendError {
+            hint,
+            ..fault(what.join("; "))
+        })
+    }
+}
+
+fn fault(what: String) -> BackendError {
+    BackendError {
+        backend: NAME.to_owned(),
+        what,
+        hint: None,
+    }
+}
+
+fn with_hint(fault: BackendError, hint: &str) -> BackendError {
+    BackendError {
+        hint: Some(hint.to_owned()),
+        ..fault
+    }
+}
+
+impl From<IpsetError> for BackendError {
+    fn from(error: IpsetError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self {
+            hint,
+            ..fault(error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settle::missing_families;
+    use super::*;
+
+    #[test]
+    fn a_family_that_the_kernel_lacks_is_said_and_refused() {
+        let notes: Vec<String> = missing_families(&[Family::V4]).collect();
+        assert_eq!(notes, ["this kernel has no IPv6: nothing is protected or opened there"]);
+        let backend = Iptables {
+            families: vec![Family::V4],
+            ..Iptables::new(Plan::default())
+        };
+        let door = Door {
+            service: "ssh".into(),
+            opened: "2001:db8::5/128".parse().unwrap(),
+        };
+        assert_eq!(
+            backend.expect_known(&door).unwrap_err().what,
+            "2001:db8::5/128: this kernel has no IPv6"
+        );
+    }
+
+    #[test]
+    fn many_faults_are_one_with_the_first_hint() {
+        let faults = vec![
+            fault("one".into()),
+            with_hint(fault("two".into()), "try this"),
+            fault("one".into()),
+        ];
+        let error = unless(faults, ()).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), error.hint.as_deref()),
+            ("iptables: one; two", Some("try this"))
+        );
+        assert_eq!(unless(vec![], 7), Ok(7));
+    }
+}

@@ -1,0 +1,142 @@
+//! Connections that exist already, from /proc/net: a session older than conntrack would hang behind a new drop.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+
+use crate::config::{PortRange, Protocol};
+
+/// ESTABLISHED, FIN_WAIT1, FIN_WAIT2 and CLOSE_WAIT. Not SYN_RECV: anybody can send a SYN in anybody's name.
+const ALIVE: [&str; 4] = ["01", "04", "05", "08"];
+
+/// A connection that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// TCP, or UDP on a connected socket.
+    pub protocol: Protocol,
+    /// The port at this end.
+    pub port: u16,
+    /// Who is at the other end; an IPv4 address is never mapped into IPv6.
+    pub peer: IpAddr,
+}
+
+impl Connection {
+    /// Whether it is one to these ports.
+    #[must_use]
+    pub fn is_to(&self, ports: PortRange) -> bool {
+        self.protocol == ports.protocol && (ports.first..=ports.last).contains(&self.port)
+    }
+}
+
+/// All connections in this thread's network namespace, except those over loopback.
+///
+/// # Errors
+///
+/// When /proc/net could not be read. A family that the kernel does not have is no error.
+pub fn connections() -> io::Result<Vec<Connection>> {
+    let files = [
+        ("tcp", Protocol::Tcp),
+        ("tcp6", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("udp6", Protocol::Udp),
+    ];
+    let mut all = Vec::new();
+    for (name, protocol) in files {
+        match fs::read_to_string(format!("/proc/thread-self/net/{name}")) {
+            Ok(text) => all.extend(text.lines().skip(1).filter_map(|line| connection(line, protocol))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name.ends_with('6') => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// Reads `  0: 0100007F:0016 0200007F:D431 01 ...`.
+fn connection(line: &str, protocol: Protocol) -> Option<Connection> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (_, port) = end(fields.next()?)?;
+    let (peer, peer_port) = end(fields.next()?)?;
+    let alive = ALIVE.contains(&fields.next()?) && peer_port != 0 && !peer.is_loopback() && !peer.is_unspecified();
+    alive.then_some(Connection { protocol, port, peer })
+}
+
+fn end(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    Some((
+        address_in_hex(address)?.to_canonical(),
+        u16::from_str_radix(port, 16).ok()?,
+    ))
+}
+
+/// The kernel prints each 32-bit word as a number of the host's order.
+fn address_in_hex(text: &str) -> Option<IpAddr> {
+    let words = [0, 8, 16, 24].map(|at| text.get(at..at + 8).and_then(|word| u32::from_str_radix(word, 16).ok()));
+    match (text.len(), words) {
+        (8, [Some(word), ..]) => Some(word.to_ne_bytes().into()),
+        (32, [Some(a), Some(b), Some(c), Some(d)]) => {
+            let octets = [a, b, c, d].map(u32::to_ne_bytes);
+            <[u8; 16]>::try_from(octets.as_flattened()).ok().map(IpAddr::from)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn peer(line: &str) -> Option<(u16, String)> {
+        connection(line, Protocol::Tcp).map(|c| (c.port, c.peer.to_string()))
+    }
+
+    #[test]
+    fn peers_are_read_in_both_families() {
+        let v4 = "   1: 0A0200C0:0016 057100CB:D431 01 00000000:00000000 00:00000000 00000000     0        0 1";
+        assert_eq!(peer(v4), Some((22, "203.0.113.5".into())));
+        let v6 = "   0: B80D0120000000000000000001000000:0016 B80D0120000000000000000005000000:D431 01 0:0";
+        assert_eq!(peer(v6), Some((22, "2001:db8::5".into())));
+        let mapped = "   0: 0000000000000000FFFF00000A0200C0:0016 0000000000000000FFFF0000057100CB:D431 01 0:0";
+        assert_eq!(peer(mapped), Some((22, "203.0.113.5".into())));
+    }
+
+    #[test]
+    fn what_only_listens_begins_or_is_local_is_nobody() {
+        for line in [
+            "   0: 00000000:0016 00000000:0000 0A 0:0",
+            "   0: 0A0200C0:0016 057100CB:D431 03 0:0",
+            "   0: 0100007F:0016 0200007F:D431 01 0:0",
+            "   0: 0A0200C0:0016",
+            "",
+        ] {
+            assert_eq!(peer(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_port_range_holds_its_ends() {
+        let ports = PortRange {
+            protocol: Protocol::Tcp,
+            first: 20,
+            last: 22,
+        };
+        let to = |protocol, port| {
+            Connection {
+                protocol,
+                port,
+                peer: [192, 0, 2, 1].into(),
+            }
+            .is_to(ports)
+        };
+        assert!(to(Protocol::Tcp, 20) && to(Protocol::Tcp, 22));
+        assert!(!to(Protocol::Tcp, 23) && !to(Protocol::Udp, 22));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_a_panic(line in ".*") {
+            let _ = connection(&line, Protocol::Udp);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What the backend is to bring about, taken from the configuration.
+
+use ipnet::IpNet;
+
+use super::fault;
+use crate::backend::BackendError;
+use crate::config::{AtEnd, BackendKind, Chain, Config, PortRange, Service};
+use crate::netlink::Family;
+
+/// Would make the name of a service's set that of the always-allow set.
+const RESERVED: &str = "allow";
+
+/// Everything that the rules and sets follow from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The services that this backend opens.
+    pub services: Vec<Guarded>,
+    /// Open to these, whatever happens.
+    pub always_allow: Vec<IpNet>,
+    /// UDP ports whose packets make no conntrack entry.
+    pub knock_ports: Vec<u16>,
+}
+
+/// One service in the chain INPUT, on all own addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// Its name.
+    pub name: String,
+    /// Its ports; no other is ever judged.
+    pub ports: Vec<PortRange>,
+    /// Whether the ports are hidden from everybody without a grant.
+    pub protect: bool,
+    /// Whether established connections may go on from both ends.
+    pub at_end: AtEnd,
+}
+
+impl Plan {
+    /// The part of a configuration that concerns this backend.
+    ///
+    /// # Errors
+    ///
+    /// When a service asks for what this backend cannot do, rather than protect something else than was asked for.
+    pub fn from_config(config: &Config) -> Result<Self, BackendError> {
+        let own = config
+            .services
+            .iter()
+            .filter(|service| service.backends.contains(&BackendKind::Iptables));
+        Ok(Self {
+            services: own.map(Guarded::from_service).collect::<Result<_, _>>()?,
+            always_allow: config.lock_out.always_allow.clone(),
+            knock_ports: config.listen.ports.clone(),
+        })
+    }
+
+    /// The networks of `family` among those always allowed.
+    pub(super) fn allowed(&self, family: Family) -> impl Iterator<Item = IpNet> {
+        self.always_allow
+            .iter()
+            .copied()
+            .filter(move |net| Family::of(net) == family)
+    }
+
+    /// The names of the sets of `family`, always-allow first.
+    pub(super) fn sets(&self, family: Family) -> impl Iterator<Item = String> {
+        let services = self.services.iter().map(move |service| set_name(family, &service.name));
+        std::iter::once(allow_set(family)).chain(services)
+    }
+}
+
+impl Guarded {
+    fn from_service(service: &Service) -> Result<Self, BackendError> {
+        let refused = |what: &str| Err(fault(format!("service {}: {what}", service.name.escape_debug())));
+        if service.name == RESERVED {
+            return refused("the name is that of the always-allow set");
+        }
+        if service.chain != Chain::Input {
+            return refused("only chain = \"INPUT\" is built so far");
+        }
+        if !service.to.is_empty() {
+            return refused("`to` is not built so far");
+        }
+        let (name, ports) = (service.name.clone(), service.ports.clone());
+        Ok(Self {
+            name,
+            ports,
+            protect: service.protect,
+            at_end: service.at_end,
+        })
+    }
+}
+
+/// The set of those who may reach a service.
+#[must_use]
+pub fn set_name(family: Family, service: &str) -> String {
+    format!("{}{service}", set_prefix(family))
+}
+
+/// The set of those who may reach every service.
+#[must_use]
+pub fn allow_set(family: Family) -> String {
+    set_name(family, RESERVED)
+}
+
+/// What the names of all own sets begin with.
+#[must_use]
+pub fn set_prefix(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "spa4-",
+        Family::V6 => "spa6-",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn service() -> Service {
+        Service {
+            name: "ssh".into(),
+            backends: vec![BackendKind::TcpWrappers, BackendKind::Iptables],
+            ports: vec![],
+            protect: true,
+            duration: Duration::from_secs(30),
+            max_duration: Duration::from_mins(1),
+            at_end: AtEnd::Keep,
+            chain: Chain::Input,
+            to: vec![],
+            daemon: None,
+            open: vec![],
+            close: vec![],
+            user: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_rather_than_done_otherwise() {
+        assert!(Guarded::from_service(&service()).is_ok());
+        for other in [
+            Service {
+                name: "allow".into(),
+                ..service()
+            },
+            Service {
+                chain: Chain::Forward,
+                ..service()
+            },
+            Service {
+                to: vec!["192.0.2.1".parse().unwrap()],
+                ..service()
+            },
+        ] {
+            assert!(Guarded::from_service(&other).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_fits_a_set() {
+        assert!(set_name(Family::V6, &"x".repeat(24)).len() <= 31);
+        let plan = Plan {
+            always_allow: vec!["2001:db8::/32".parse().unwrap()],
+            ..Plan::default()
+        };
+        assert_eq!(
+            (plan.allowed(Family::V4).count(), plan.allowed(Family::V6).count()),
+            (0, 1)
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! The daemon: one loop around the pure middle.
+//!
+//! [`start`] tells the startup in its order; [`knocks`] is what a datagram comes to; [`upkeep`] what time and other
+//! people's changes ask for; [`reload`] another configuration; [`answers`] the control socket.
+
+mod answers;
+mod enroll;
+mod knocks;
+mod reload;
+mod start;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use spa_keys::directory::KeyDirectory;
+use spa_keys::watch::Watch as FolderWatch;
+use spa_proto::{Gateway, UnixTime};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::capture::{Capture, Event, Interface};
+use crate::clock;
+use crate::config::Config;
+use crate::control::{Control, Request};
+use crate::doors::Doors;
+use crate::grant::GrantTable;
+use crate::journal::Journal;
+use crate::netlink::monitor::Monitor;
+use crate::paths::Paths;
+use crate::refusals::Refusals;
+
+pub use start::{StartError, Started};
+
+/// Datagrams that wait while the daemon is busy; more are dropped and counted.
+const QUEUE: usize = 1024;
+/// The most that is judged before timers and the control socket have their turn: about 5 ms of Diffie-Hellmans.
+const BATCH: usize = 64;
+
+/// Everything the daemon holds.
+pub struct Daemon {
+    paths: Paths,
+    dry_run: bool,
+    started: UnixTime,
+    boot_id: String,
+    config: Config,
+    loaded: Loaded,
+    keys: KeyDirectory,
+    gateway: Gateway,
+    journal: Journal,
+    grants: GrantTable,
+    doors: Doors,
+    refusals: Refusals,
+    accepted: Accepted,
+    interfaces: BTreeMap<String, Interface>,
+    capture: Capture,
+    events: mpsc::Receiver<Event>,
+    event_sender: mpsc::Sender<Event>,
+    requests: mpsc::Receiver<Request>,
+    control: Option<Control>,
+    watches: Watches,
+    timers: upkeep::Timers,
+    log_limit: knocks::LogLimit,
+    ready: bool,
+}
+
+/// Which configuration is in force, and what became of the last one that was offered.
+struct Loaded {
+    at: UnixTime,
+    /// The text that is in force, to tell whether the file has changed since.
+    digest: [u8; 32],
+    rejected: Option<String>,
+}
+
+/// How many knocks were accepted since the start.
+#[derive(Default)]
+struct Accepted {
+    open: u64,
+    close: u64,
+    enroll: u64,
+}
+
+/// What tells of changes that other people make.
+struct Watches {
+    folders: AsyncFd<FolderWatch>,
+    /// None where nothing can tell.
+    tables: Option<AsyncFd<Monitor>>,
+    addresses: Option<AsyncFd<Monitor>>,
+}
+
+/// The signals that steer the daemon.
+struct Signals {
+    stop: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            stop: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Daemon {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When signals cannot be received.
+    pub async fn run(mut self) -> io::Result<()> {
+        let mut signals = Signals::new()?;
+        self.say_ready();
+        loop {
+            let pause = self.until_next(clock::uptime());
+            tokio::select! {
+                Some(event) = self.events.recv() => self.on_events(event),
+                Some(request) = self.requests.recv() => self.answer(request),
+                () = tokio::time::sleep(pause) => self.on_time(),
+                () = readable(Some(&self.watches.folders)) => self.on_folders(),
+                () = readable(self.watches.tables.as_ref()) => self.on_tables(),
+                () = readable(self.watches.addresses.as_ref()) => self.on_addresses(),
+                _ = signals.reload.recv() => self.reload(),
+                _ = signals.stop.recv() => break,
+                _ = signals.interrupt.recv() => break,
+            }
+        }
+        self.stop();
+        Ok(())
+    }
+
+    /// Takes one event and what waits behind it, up to a bound.
+    fn on_events(&mut self, first: Event) {
+        let mut candidates = Vec::new();
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            match next {
+                Some(Event::Candidate(candidate)) => candidates.push(candidate),
+                Some(Event::Refused(sample)) => self.note_sample(sample),
+                Some(Event::Interface(interface)) => self.on_interface(interface),
+                None => break,
+            }
+            next = self.events.try_recv().ok();
+        }
+        if let Some(Event::Interface(interface)) = next.take_if(|event| matches!(event, Event::Interface(_))) {
+            self.on_interface(interface);
+        }
+        if let Some(Event::Candidate(candidate)) = next {
+            candidates.push(candidate);
+        }
+        self.on_candidates(candidates);
+    }
+
+    /// Says `ready` once everything that a knock needs is there.
+    fn say_ready(&mut self) {
+        if !self.ready && self.interfaces.len() == self.config.listen.interfaces.len() {
+            self.ready = true;
+            println!("ready");
+            info!(dry_run = self.dry_run, "ready");
+        }
+    }
+
+    fn stop(mut self) {
+        info!(keep_doors = self.config.lock_out.keep_doors, "stopping");
+        if !self.config.lock_out.keep_doors && !self.dry_run {
+            self.end_grants("the daemon stops", |_, _| true);
+            self.doors.close_all();
+        }
+        self.control.take();
+    }
+}
+
+/// Waits until there is something to read; for ever where there is nothing to wait for.
+async fn readable<T: std::os::fd::AsRawFd>(watched: Option<&AsyncFd<T>>) {
+    let Some(watched) = watched else { return std::future::pending().await };
+    match watched.readable().await {
+        Ok(mut guard) => guard.clear_ready(),
+        // The descriptor is of no use any more; what it told is looked at by timers too.
+        Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+    }
+}

@@ -1,0 +1,208 @@
+//! What the control socket is answered with (DESIGN: Formats).
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use spa_keys::units::format_time;
+use spa_keys::{file, text};
+use tracing::info;
+
+use super::Daemon;
+use crate::clock;
+use crate::control::{ControlError, Reply, Request};
+use crate::grant::{Grant, GrantKey};
+use crate::journal::RecordState;
+use crate::refusals::Reason;
+
+const EXPLAINED: usize = 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloseParameters {
+    client: Option<String>,
+    address: Option<IpNet>,
+    service: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainParameters {
+    count: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LastKnocksParameters {
+    keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResetParameters {
+    key: String,
+}
+
+impl Daemon {
+    pub(super) fn answer(&mut self, request: Request) {
+        let Request { method, parameters, uid, reply } = request;
+        let answer = match method.as_str() {
+            "spa.Status" => Ok(self.status()),
+            "spa.Grants" => Ok(self.list_grants()),
+            "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
+            "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
+            "spa.LastKnocks" => read(parameters).and_then(|asked| self.last_knocks(&asked)),
+            "spa.ResetReplay" => read(parameters).and_then(|asked| self.reset_replay(&asked, uid)),
+            other => Err(ControlError::unknown_method(other)),
+        };
+        // Who asked may be gone; that is their matter.
+        let _ = reply.send(answer);
+    }
+
+    fn status(&self) -> Value {
+        let now = clock::now();
+        let counts = self.keys.counts(now.wall);
+        let counters = self.capture.counters();
+        let gateway: Vec<_> = self.gateway.sieve().identities().iter().map(|own| text::fingerprint(own.public())).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "started": format_time(self.started),
+            "dry_run": self.dry_run,
+            "gateway": gateway,
+            "config": self.config_state(),
+            "interfaces": self.interface_states(),
+            "backends": self.doors.states(),
+            "record": self.record_state(now.uptime),
+            "clock": { "synchronised": clock::is_synchronised(), "warning": self.clock_warning() },
+            "clients": {
+                "active": counts.active, "expired": counts.expired, "revoked": counts.revoked, "broken": counts.broken,
+            },
+            "grants": self.grants.live().count(),
+            "accepted": { "open": self.accepted.open, "close": self.accepted.close, "enroll": self.accepted.enroll },
+            "refused": self.refused_counts(),
+            "dropped": {
+                "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
+            },
+            "forwarded": load(&counters.forwarded),
+        })
+    }
+
+    fn config_state(&self) -> Value {
+        let (state, note) = match &self.loaded.rejected {
+            Some(why) => ("rejected", Some(why.clone())),
+            None if self.loaded.has_changed(&self.paths.config) => {
+                ("changed", Some("the file is not the one that is in force".into()))
+            }
+            None => ("current", None),
+        };
+        json!({ "loaded": format_time(self.loaded.at), "state": state, "note": note })
+    }
+
+    fn interface_states(&self) -> Vec<Value> {
+        let state = |name: &String| {
+            let up = self.interfaces.get(name).is_some_and(|interface| interface.up);
+            json!({ "name": name, "state": if up { "up" } else { "waiting" } })
+        };
+        self.config.listen.interfaces.iter().map(state).collect()
+    }
+
+    fn record_state(&self, now: Duration) -> Value {
+        let (state, ready_in_s) = match self.journal.record_state(now) {
+            RecordState::Ok => ("ok", None),
+            RecordState::Waiting { left } => ("waiting", Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))),
+            RecordState::Failing { .. } => ("failing", None),
+        };
+        json!({ "state": state, "ready_in_s": ready_in_s })
+    }
+
+    fn refused_counts(&self) -> Map<String, Value> {
+        let counters = self.capture.counters();
+        let of_threads = |reason| match reason {
+            Reason::Shape => load(&counters.shape),
+            Reason::Tag => load(&counters.tag),
+            Reason::Copy => load(&counters.copy),
+            _ => 0,
+        };
+        let count = |reason: Reason| (reason.name().to_string(), (self.refusals.count(reason) + of_threads(reason)).into());
+        Reason::ALL.into_iter().map(count).collect()
+    }
+
+    fn list_grants(&self) -> Value {
+        let now = clock::now();
+        let grants: Vec<_> = self.grants.live().map(|(key, grant)| self.grant(key, grant, &now)).collect();
+        json!({ "grants": grants })
+    }
+
+    fn grant(&self, key: &GrantKey, grant: &Grant, now: &spa_proto::Moment) -> Value {
+        let remaining = grant.end.unwrap_or_default().saturating_sub(now.uptime);
+        json!({
+            "client": key.client.map(|client| self.keys.name_of(&client)),
+            "service": key.service,
+            "address": key.address,
+            "opened": grant.opened,
+            "via": if key.client.is_some() { "knock" } else { "sequence" },
+            "since": format_time(grant.since),
+            "until": format_time(now.wall.saturating_add(remaining)),
+            "remaining_s": remaining.as_secs(),
+            "backends": self.doors.names(&key.service),
+        })
+    }
+
+    fn explain(&self, asked: &ExplainParameters) -> Value {
+        let refused: Vec<_> = self.refusals.newest(asked.count.unwrap_or(EXPLAINED)).collect();
+        json!({ "refused": refused })
+    }
+
+    /// Ends grants of a client or for an address; the keys stay good.
+    fn close_grants(&mut self, asked: &CloseParameters, uid: u32) -> Reply {
+        let key = match &asked.client {
+            Some(name) => Some(self.keys.key_of(name).ok_or_else(|| {
+                ControlError::failed(format!("there is no client {}", name.escape_debug()))
+            })?),
+            None => None,
+        };
+        if key.is_none() && asked.address.is_none() {
+            return Err(ControlError::parameters("neither a client nor an address is named"));
+        }
+        info!(uid, client = asked.client, address = ?asked.address, service = asked.service, "close, by command");
+        let ended = self.end_grants("closed by command", |grant_key, _| {
+            key.is_none_or(|key| grant_key.client == Some(key))
+                && asked.address.is_none_or(|address| address.contains(&grant_key.address))
+                && asked.service.as_ref().is_none_or(|service| *service == grant_key.service)
+        });
+        Ok(json!({ "closed": ended }))
+    }
+
+    fn last_knocks(&mut self, asked: &LastKnocksParameters) -> Reply {
+        let mut knocks = Vec::new();
+        for key in &asked.keys {
+            let public = text::public_key(key).map_err(|error| ControlError::parameters(error.to_string()))?;
+            let knock = self.journal.state().map(|state| state.last_knock(&public)).transpose();
+            let knock = knock.map_err(|error| ControlError::failed(error.to_string()))?.flatten();
+            if let Some(knock) = knock {
+                knocks.push(json!({ "key": key, "at": format_time(knock.at), "address": knock.address }));
+            }
+        }
+        Ok(json!({ "knocks": knocks }))
+    }
+
+    fn reset_replay(&mut self, asked: &ResetParameters, uid: u32) -> Reply {
+        let key = text::public_key(&asked.key).map_err(|error| ControlError::parameters(error.to_string()))?;
+        self.journal.reset(&key).map_err(|error| ControlError::failed(error.to_string()))?;
+        info!(uid, client = self.keys.name_of(&key), "the replay record was reset, by command");
+        Ok(json!({}))
+    }
+}
+
+fn read<T: DeserializeOwned>(parameters: Value) -> Result<T, ControlError> {
+    let parameters = if parameters.is_null() { json!({}) } else { parameters };
+    serde_json::from_value(parameters).map_err(|error| ControlError::parameters(error.to_string()))
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed)
+}

@@ -1,0 +1,102 @@
+//! A device becomes a client ("Enrollment in one packet").
+
+use spa_keys::client::psk_digest;
+use spa_keys::invites::Spent;
+use spa_keys::state::{Change, EnrollmentRow, LastKnock};
+use spa_proto::{Act, Enrollment, Knock, Moment, Psk, PublicKey};
+use tracing::{error, info, warn};
+
+use super::Daemon;
+use crate::refusals::{Reason, Refused};
+
+impl Daemon {
+    /// Stores the new client and the spent invite in one step, then writes their files.
+    pub(super) fn enroll(&mut self, now: Moment, knock: Knock) {
+        let (invite, source) = (*knock.client(), knock.source());
+        let Act::Enroll(enrollment) = knock.into_request().act else { return };
+        let refuse = |daemon: &mut Self, name: Option<String>, detail: &str| {
+            daemon.refused(Refused::new(now.wall, Some(source), Reason::Enroll, detail).of(name));
+        };
+        let Some(view) = self.keys.invite(&invite) else {
+            return refuse(self, None, "the invite was taken away meanwhile");
+        };
+        let name = view.name.to_string();
+        if let Some(spent) = &view.spent {
+            if spent.is_repeat(&enrollment) {
+                info!(client = name, source = %source.ip(), "enrolled already: the same enroll again");
+                return self.settle_repeat(invite, now, source);
+            }
+            return refuse(self, Some(name), "the invite was spent with another PSK");
+        }
+        if view.pin.is_some() {
+            return refuse(self, Some(name), "the invite demands a PIN, which this version cannot check");
+        }
+        if self.keys.is_taken(&name) {
+            return refuse(self, Some(name), "a client of that name has appeared since the invite was made");
+        }
+        let row = EnrollmentRow {
+            invite,
+            public_key: enrollment.public_key,
+            psk_digest: psk_digest(&enrollment.psk),
+            name: name.clone(),
+            label: enrollment.label.as_str().into(),
+            at: now.wall,
+            source: source.ip().to_canonical(),
+        };
+        self.journal.stage(Change::Enrollment(row, copy(&enrollment.psk)));
+        self.journal.stage(Change::Knock(invite, LastKnock { at: now.wall, address: source.ip().to_canonical() }));
+        if let Err(error) = self.journal.commit() {
+            let detail = format!("not recorded, so not enrolled: {error}");
+            self.refused(Refused::new(now.wall, Some(source), Reason::Record, detail).of(Some(name)));
+            return;
+        }
+        self.accepted.enroll += 1;
+        let label = enrollment.label.as_str().to_string();
+        let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
+        info!(client = name, source = %source.ip(), label, key = fingerprint, "enrolled");
+        self.write_enrolled(&invite, &enrollment, Spent::by(&enrollment, now.wall));
+    }
+
+    /// A repeat has used its timestamp up; that must be durable all the same.
+    fn settle_repeat(&mut self, invite: PublicKey, now: Moment, source: std::net::SocketAddr) {
+        self.journal.stage(Change::Knock(invite, LastKnock { at: now.wall, address: source.ip().to_canonical() }));
+        match self.journal.commit() {
+            Ok(()) => self.accepted.enroll += 1,
+            Err(error) => warn!("a repeated enroll could not be recorded: {error}"),
+        }
+    }
+
+    /// Writes the client's file and marks the invite; what fails is rolled forward at the next start.
+    pub(super) fn write_enrolled(&mut self, invite: &PublicKey, enrollment: &Enrollment, spent: Spent) {
+        match self.keys.enroll(invite, enrollment, spent) {
+            Ok(()) => {
+                self.journal.stage(Change::EnrollmentWritten(*invite));
+                if let Err(error) = self.journal.commit() {
+                    warn!("that an enrollment was written could not be recorded: {error}");
+                }
+            }
+            Err(error) => error!("an enrolled client's file could not be written: {error}"),
+        }
+    }
+
+    /// Writes the files of enrollments that were stored before the daemon ended, and never written.
+    pub(super) fn roll_forward(&mut self) {
+        let rows = self.journal.state().map(spa_keys::state::State::enrollments);
+        let rows = match rows {
+            Some(Ok(rows)) => rows,
+            Some(Err(error)) => return error!("enrollments could not be read: {error}"),
+            None => return,
+        };
+        for (row, psk) in rows {
+            let (Some(psk), Ok(label)) = (psk, row.label.parse()) else { continue };
+            info!(client = row.name, "writing the file of an enrollment that was stored and not written");
+            let enrollment = Enrollment { public_key: row.public_key, psk, label };
+            self.write_enrolled(&row.invite, &enrollment, Spent::by(&enrollment, row.at));
+        }
+    }
+}
+
+/// The state keeps the PSK until the file is written.
+fn copy(psk: &Psk) -> Psk {
+    Psk::from_bytes(psk.expose())
+}

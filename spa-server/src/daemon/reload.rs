@@ -1,0 +1,170 @@
+//! Another configuration, other clients: built beside the old, swapped only when all of it is good.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use spa_keys::gateway::GatewayKey;
+use spa_proto::{Gateway, UnixTime};
+use tracing::{error, info, warn};
+
+use super::{Daemon, Loaded, start};
+use crate::capture::Capture;
+use crate::clock;
+use crate::config::{Config, Finding};
+use crate::doors::Doors;
+use crate::grant::{Grant, GrantKey};
+use crate::netlink::monitor::Monitor;
+
+impl Loaded {
+    pub(super) fn of(file: &Path, at: UnixTime) -> Self {
+        Self { at, digest: digest(file), rejected: None }
+    }
+
+    /// Whether the file is another than the one in force.
+    pub(super) fn has_changed(&self, file: &Path) -> bool {
+        digest(file) != self.digest
+    }
+}
+
+fn digest(file: &Path) -> [u8; 32] {
+    Sha256::digest(std::fs::read(file).unwrap_or_default()).into()
+}
+
+impl Daemon {
+    /// Loads server.toml and gateway.key anew. What is wrong with them leaves the old in force.
+    pub(super) fn reload(&mut self) {
+        match self.try_reload() {
+            Ok(()) => {
+                self.loaded = Loaded::of(&self.paths.config, clock::wall());
+                info!("the new configuration is in force");
+            }
+            Err(why) => {
+                error!("the new configuration is rejected, the old one stays in force: {why}");
+                self.loaded.rejected = Some(why);
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let (config, warnings) = Config::load(&self.paths.config).map_err(|findings| told(&findings))?;
+        warnings.iter().for_each(|finding| warn!(code = finding.code, "{}", finding.text));
+        let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| error.to_string())?;
+        let doors = self.protect_anew(&config)?;
+        let capture = self.capture_anew(&config, identities)?;
+        let old = std::mem::replace(&mut self.config, config);
+        self.doors = doors;
+        if let Some(capture) = capture {
+            self.interfaces.retain(|name, _| self.config.listen.interfaces.contains(name));
+            self.capture = capture;
+        }
+        self.refresh_addresses();
+        self.watch_tables();
+        self.review_grants();
+        let openings = self.openings();
+        if let Err(error) = self.doors.reconcile(&openings) {
+            warn!("doors may be shut that should be open: {error}");
+        }
+        drop(old);
+        Ok(())
+    }
+
+    /// The new rules over the old ones; on failure the old ones again.
+    fn protect_anew(&mut self, config: &Config) -> Result<Doors, String> {
+        if self.dry_run {
+            return Ok(Doors::recording(config));
+        }
+        let mut doors = Doors::new(config).map_err(|error| error.to_string())?;
+        if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
+            if let Err(worse) = self.doors.protect() {
+                error!("the old rules could not be put back: {worse}");
+            }
+            return Err(error.to_string());
+        }
+        Ok(doors)
+    }
+
+    /// New identities in the old threads; new threads only for other interfaces or ports.
+    fn capture_anew(&mut self, config: &Config, identities: GatewayKey) -> Result<Option<Capture>, String> {
+        let sieve = self.gateway.sieve().with_identities(identities.into_identities());
+        let held: Vec<_> = sieve.identities().iter().map(|identity| *identity.public()).collect();
+        self.keys.retain_shared(&held);
+        self.gateway = Gateway::new(sieve);
+        let (old, new) = (&self.config.listen, &config.listen);
+        if old == new {
+            return Ok(None);
+        }
+        let (sieve, events) = (self.gateway.sieve().clone(), self.event_sender.clone());
+        let capture = Capture::start(&new.interfaces, &new.ports, sieve, events);
+        capture.map(Some).map_err(|error| format!("no thread could be started: {error}"))
+    }
+
+    fn watch_tables(&mut self) {
+        let (tables, _) = self.doors.watch();
+        self.watches.tables =
+            if tables.is_empty() { None } else { start::watch(Monitor::tables(&tables), "firewall changes") };
+    }
+
+    /// Something in clients.d or invites.d has changed.
+    pub(super) fn on_folders(&mut self) {
+        let changes = match self.watches.folders.get_ref().drain() {
+            Ok(changes) => changes,
+            Err(error) => return error!("changes in clients.d are not told any more: {error}"),
+        };
+        for note in self.keys.apply(&changes) {
+            match note.broken {
+                Some(why) => error!(file = %note.file, "this file is disabled until it is whole: {why}"),
+                None => info!(file = %note.file, "loaded"),
+            }
+        }
+        self.review_grants();
+    }
+
+    /// Ends what the clients and services of today do not allow any more, and what outlasts its client.
+    pub(super) fn review_grants(&mut self) {
+        let now = clock::now();
+        let allowed = |daemon: &Self, key: &GrantKey, _: &Grant| {
+            let service = daemon.config.services.iter().any(|service| service.name == key.service);
+            let client = key.client.is_none_or(|client| daemon.keys.may_open(&client, &key.service, now.wall));
+            service && client
+        };
+        let unwanted: Vec<GrantKey> = self
+            .grants
+            .live()
+            .filter(|(key, grant)| !allowed(self, key, grant))
+            .map(|(key, _)| key.clone())
+            .collect();
+        if !unwanted.is_empty() {
+            self.end_grants("it is not allowed any more", |key, _| unwanted.contains(key));
+        }
+        self.shorten_grants();
+    }
+
+    /// A client whose end was moved nearer takes its grants with it.
+    fn shorten_grants(&mut self) {
+        let now = clock::now();
+        let over = |daemon: &Self, key: &GrantKey, grant: &Grant| {
+            let left = grant.end?.saturating_sub(now.uptime);
+            let allowed = daemon.until_expiry(&key.client?, now.wall, left);
+            (allowed < left).then(|| (key.clone(), now.uptime + allowed))
+        };
+        let shortened: Vec<_> = self.grants.live().filter_map(|(key, grant)| over(self, key, grant)).collect();
+        for (key, end) in shortened {
+            if let Some(door) = self.grants.shorten(&key, end) {
+                self.stage_grant(&key);
+                self.shut(&door);
+            }
+        }
+        if let Err(error) = self.journal.commit() {
+            warn!("a nearer end could not be recorded: {error}");
+        }
+    }
+}
+
+/// All findings in one line for the log and for status.
+fn told(findings: &[Finding]) -> String {
+    let tell = |finding: &Finding| match finding.line {
+        Some(line) => format!("line {line}: {}", finding.text),
+        None => finding.text.clone(),
+    };
+    findings.iter().filter(|finding| finding.is_error()).map(tell).collect::<Vec<_>>().join("; ")
+}

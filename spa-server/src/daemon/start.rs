@@ -1,0 +1,237 @@
+//! Startup, in its order: read, record, protect, open again what was open, listen.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use spa_keys::directory::KeyDirectory;
+use spa_keys::gateway::GatewayKey;
+use spa_keys::state::{GrantRow, StateError};
+use spa_keys::watch::Watch;
+use spa_keys::{Exit, Failure};
+use spa_proto::{Gateway, Listen, Sieve, Windows};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
+use crate::backend::Opening;
+use crate::capture::Capture;
+use crate::clock;
+use crate::config::{Config, Finding};
+use crate::control::Control;
+use crate::doors::Doors;
+use crate::grant::GrantKey;
+use crate::journal::Journal;
+use crate::netlink::address::own_addresses;
+use crate::netlink::monitor::Monitor;
+use crate::paths::Paths;
+use crate::refusals::Refusals;
+
+/// A daemon that is ready to run.
+pub type Started = Daemon;
+
+/// Why the daemon cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// server.toml.
+    Config(Vec<Finding>),
+    /// Anything else.
+    Failure(Failure),
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl Daemon {
+    /// Starts everything, inside a tokio runtime. Nothing that could not be made safe is left running.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] with what to try.
+    pub fn start(paths: Paths, dry_run: bool) -> Result<Started, StartError> {
+        let now = clock::now();
+        let (config, warnings) = Config::load(&paths.config).map_err(StartError::Config)?;
+        warnings.iter().for_each(|finding| warn!(code = finding.code, "{}", finding.text));
+        let identities = GatewayKey::load(&paths.gateway_key).map_err(Failure::from)?.into_identities();
+        let keys = KeyDirectory::load(&paths.clients, &paths.invites).map_err(Failure::from)?;
+        for broken in keys.broken() {
+            error!(file = %broken.path.display(), "this file is disabled until it is whole: {broken}");
+        }
+        let journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
+        let doors = if dry_run { Doors::recording(&config) } else { Doors::new(&config).map_err(failed)? };
+        let gateway = Gateway::new(Sieve::new(identities, listen(&config)));
+        let (event_sender, events) = mpsc::channel(QUEUE);
+        make_run_folder(&paths.run)?;
+        let watches = watches(&paths, &doors)?;
+        let capture = Capture::start(
+            &config.listen.interfaces,
+            &config.listen.ports,
+            gateway.sieve().clone(),
+            event_sender.clone(),
+        );
+        let capture = capture.map_err(|e| Failure::new(Exit::Failed, format!("no thread could be started: {e}")))?;
+        let (request_sender, requests) = mpsc::channel(16);
+        let mut daemon = Self {
+            dry_run,
+            started: now.wall,
+            boot_id: clock::boot_id(),
+            loaded: Loaded::of(&paths.config, now.wall),
+            keys,
+            gateway,
+            journal,
+            grants: crate::grant::GrantTable::default(),
+            doors,
+            refusals: Refusals::default(),
+            accepted: Accepted::default(),
+            interfaces: std::collections::BTreeMap::new(),
+            capture,
+            events,
+            event_sender,
+            requests,
+            control: None,
+            watches,
+            timers: upkeep::Timers::new(now.uptime),
+            log_limit: super::knocks::LogLimit::default(),
+            ready: false,
+            config,
+            paths,
+        };
+        daemon.take_over()?;
+        daemon.control = daemon.listen_for_commands(request_sender)?;
+        Ok(daemon)
+    }
+
+    /// Everything durable comes back: enrollments, grants; then the firewall is made to agree.
+    fn take_over(&mut self) -> Result<(), Failure> {
+        if !self.dry_run {
+            self.roll_forward();
+            self.restore_grants();
+        }
+        self.doors.protect().map_err(failed)?;
+        self.doors.self_test().map_err(failed)?;
+        self.review_grants();
+        let openings = self.openings();
+        self.doors.reconcile(&openings).map_err(failed)?;
+        self.say_clock();
+        Ok(())
+    }
+
+    /// Grants of this boot whose end has not come and is no further off than the cap live on; the others are
+    /// remembered (step 9).
+    fn restore_grants(&mut self) {
+        let rows = match self.journal.state().map(spa_keys::state::State::grants) {
+            Some(Ok(rows)) => rows,
+            Some(Err(error)) => return error!("grants could not be read, all doors are shut: {error}"),
+            None => return,
+        };
+        let now = clock::uptime();
+        for row in rows {
+            let end = self.durable_end(&row, now);
+            let key = GrantKey { client: row.client, address: row.address, service: row.service };
+            self.grants.restore(key, (row.opened, row.since, row.changed), end, now);
+        }
+    }
+
+    fn durable_end(&self, row: &GrantRow, now: Duration) -> Option<Duration> {
+        let end = Duration::from_nanos(row.end_boottime?);
+        let service = self.config.services.iter().find(|service| service.name == row.service)?;
+        let left = end.checked_sub(now)?;
+        (row.boot_id == self.boot_id && left <= service.max_duration).then_some(end)
+    }
+
+    /// What stands open by the table.
+    pub(super) fn openings(&self) -> Vec<Opening> {
+        let now = clock::uptime();
+        let name = |key| Some(self.keys.client(&key)?.name.to_string());
+        let opening = |(door, (end, client)): (_, (Duration, Option<_>))| Opening {
+            door,
+            client: client.and_then(name),
+            remaining: end.saturating_sub(now),
+        };
+        self.grants.doors().into_iter().map(opening).collect()
+    }
+
+    /// A dry run beside the daemon leaves the socket to it.
+    fn listen_for_commands(&self, requests: mpsc::Sender<crate::control::Request>) -> Result<Option<Control>, Failure> {
+        let path = self.paths.control();
+        if self.dry_run && std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            warn!("the control socket stays with the daemon that runs; this dry run has none");
+            // The channel must stay open, or the loop would find it closed.
+            std::mem::forget(requests);
+            return Ok(None);
+        }
+        let control = Control::listen(&path, requests);
+        let control = control.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+        Ok(Some(control))
+    }
+}
+
+fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration) -> Result<Journal, Failure> {
+    if dry_run {
+        return Ok(Journal::in_memory());
+    }
+    let wait = keys.greatest_window().max(Windows::default().greatest()) * 2;
+    match Journal::open(&paths.state, now, wait) {
+        Ok((journal, None)) => Ok(journal),
+        Ok((journal, Some(why))) => {
+            error!(wait_s = wait.as_secs(), "{why}: everything is refused until a new record can be trusted");
+            Ok(journal)
+        }
+        Err(error @ StateError::Locked(_)) => {
+            Err(Failure::new(Exit::Failed, error).hint("spa-server status").hint("spa-server run --dry-run"))
+        }
+        Err(error) => Err(Failure::new(Exit::Failed, error)),
+    }
+}
+
+/// Where knocks are for, as configured: the gateway's own addresses.
+pub(super) fn listen(config: &Config) -> Listen {
+    let addresses = match own_addresses() {
+        Ok(addresses) => Some(addresses),
+        Err(error) => {
+            warn!("own addresses cannot be read, so knocks to any address are taken: {error}");
+            None
+        }
+    };
+    Listen { ports: config.listen.ports.clone(), addresses }
+}
+
+fn watches(paths: &Paths, doors: &Doors) -> Result<Watches, Failure> {
+    let cannot = |what: &str, error: &dyn fmt::Display| Failure::new(Exit::Failed, format!("{what}: {error}"));
+    let folders = Watch::new(&paths.clients, &paths.invites).map_err(|e| cannot("clients.d cannot be watched", &e))?;
+    let folders = AsyncFd::new(folders).map_err(|e| cannot("clients.d cannot be watched", &e))?;
+    let (tables, _) = doors.watch();
+    Ok(Watches {
+        folders,
+        tables: if tables.is_empty() { None } else { watch(Monitor::tables(&tables), "firewall changes") },
+        addresses: watch(Monitor::addresses(), "address changes"),
+    })
+}
+
+pub(super) fn watch(monitor: Result<Monitor, crate::netlink::NetlinkError>, what: &str) -> Option<AsyncFd<Monitor>> {
+    let watched = monitor.map_err(|error| error.to_string());
+    match watched.and_then(|monitor| AsyncFd::new(monitor).map_err(|error| error.to_string())) {
+        Ok(watched) => Some(watched),
+        Err(error) => {
+            warn!("{what} are not told here, they are looked for by time: {error}");
+            None
+        }
+    }
+}
+
+/// Gone at reboot, so made at every start.
+fn make_run_folder(run: &Path) -> Result<(), Failure> {
+    spa_keys::file::create_dir(run, 0o755).map_err(Failure::from)
+}
+
+pub(super) fn failed(error: crate::backend::BackendError) -> Failure {
+    let failure = Failure::new(Exit::Failed, &error);
+    match error.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

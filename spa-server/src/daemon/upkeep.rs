@@ -1,0 +1,152 @@
+//! What time and other people's changes ask for.
+
+use std::time::Duration;
+
+use spa_keys::state::Change;
+use spa_proto::UnixTime;
+use tracing::{error, info, warn};
+
+use super::knocks::row;
+use super::{Daemon, start};
+use crate::capture::Interface;
+use crate::clock;
+
+/// How often the sets are looked at (DESIGN: "2 s for set contents").
+const DOORS_EVERY: Duration = Duration::from_secs(2);
+/// How long the rules may settle after a change before they are looked at.
+const SETTLE: Duration = Duration::from_millis(150);
+/// How often the rules are looked at where nothing can tell.
+const RULES_EVERY: Duration = Duration::from_secs(15);
+/// The clock went back further than any window while the record knows better.
+const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// What is due when, on the clock that starts with the boot.
+pub(super) struct Timers {
+    doors: Duration,
+    rules: Option<Duration>,
+}
+
+impl Timers {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { doors: now + DOORS_EVERY, rules: None }
+    }
+}
+
+impl Daemon {
+    /// How long nothing is due.
+    pub(super) fn until_next(&mut self, now: Duration) -> Duration {
+        if self.timers.rules.is_none() && self.watches.tables.is_none() {
+            let (tables, every) = self.doors.watch();
+            let every = every.or((!tables.is_empty()).then_some(RULES_EVERY));
+            self.timers.rules = every.map(|every| now + every);
+        }
+        let due = [Some(self.timers.doors), self.timers.rules, self.grants.next_event(), self.journal.waits_until()];
+        let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
+        next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
+    }
+
+    /// Does what is due.
+    pub(super) fn on_time(&mut self) {
+        let now = clock::uptime();
+        self.end_wait(now);
+        if self.grants.next_event().is_some_and(|next| next <= now) {
+            self.end_grants("its time is over", |_, grant| grant.end.is_some_and(|end| end <= now));
+            self.forget_grants(now);
+        }
+        if self.timers.doors <= now {
+            self.timers.doors = now + DOORS_EVERY;
+            let openings = self.openings();
+            self.doors.check_doors(&openings);
+        }
+        if self.timers.rules.is_some_and(|due| due <= now) {
+            self.timers.rules = None;
+            let openings = self.openings();
+            self.doors.check_rules(&openings);
+        }
+    }
+
+    fn end_wait(&mut self, now: Duration) {
+        match self.journal.end_wait(now, clock::wall()) {
+            Ok(true) => {
+                info!("a new replay record is begun");
+                self.roll_forward();
+            }
+            Ok(false) => {}
+            Err(error) => error!("a new replay record cannot be begun: {error}"),
+        }
+    }
+
+    fn forget_grants(&mut self, now: Duration) {
+        for (key, grant) in self.grants.forget(now) {
+            self.journal.stage(Change::ForgetGrant(row(&key, &grant, &self.boot_id)));
+        }
+        if let Err(error) = self.journal.commit() {
+            warn!("grants long over could not be forgotten: {error}");
+        }
+    }
+
+    /// The firewall was changed, perhaps by ourselves: look at it once it has settled.
+    pub(super) fn on_tables(&mut self) {
+        let changed = self.watches.tables.as_ref().map(|tables| tables.get_ref().drain());
+        match changed {
+            Some(Ok(true)) if self.timers.rules.is_none() => self.timers.rules = Some(clock::uptime() + SETTLE),
+            Some(Err(error)) => {
+                warn!("firewall changes are not told any more, they are looked for by time: {error}");
+                self.watches.tables = None;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_addresses(&mut self) {
+        let changed = self.watches.addresses.as_ref().map(|addresses| addresses.get_ref().drain());
+        match changed {
+            Some(Ok(true)) => self.refresh_addresses(),
+            Some(Err(error)) => {
+                warn!("address changes are not told any more: {error}");
+                self.watches.addresses = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the sieves which addresses are the gateway's own now.
+    pub(super) fn refresh_addresses(&mut self) {
+        self.gateway.sieve_mut().listen(start::listen(&self.config));
+        self.capture.set_sieve(self.gateway.sieve().clone());
+    }
+
+    pub(super) fn on_interface(&mut self, interface: Interface) {
+        let name = &interface.name;
+        match &interface.note {
+            None => info!(interface = name, "captured"),
+            Some(note) => warn!(interface = name, "waited for: {note}"),
+        }
+        self.interfaces.insert(name.clone(), interface);
+        self.say_ready();
+    }
+
+    /// What is wrong with the gateway's own clock, as far as the record can tell (step 6).
+    pub(super) fn clock_warning(&self) -> Option<String> {
+        let (now, greatest) = (clock::wall(), self.journal.greatest());
+        is_behind(now, greatest).then(|| {
+            let time = spa_keys::units::format_time;
+            format!(
+                "this gateway's clock shows {}, but a knock of {} was accepted already: the clock is likely wrong",
+                time(now),
+                time(greatest)
+            )
+        })
+    }
+
+    pub(super) fn say_clock(&self) {
+        if let Some(warning) = self.clock_warning() {
+            error!("{warning}");
+        }
+    }
+}
+
+fn is_behind(now: UnixTime, greatest: UnixTime) -> bool {
+    now.saturating_add(CLOCK_TOLERANCE) < greatest
+}

@@ -1,0 +1,267 @@
+//! All backends together: each door is opened and closed by every backend of its service.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::{error, info, warn};
+
+use crate::backend::iptables::Iptables;
+use crate::backend::iptables::plan::Plan;
+use crate::backend::recording::Recording;
+use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
+use crate::config::{BackendKind, Config};
+
+/// The backends of one configuration.
+pub struct Doors {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    backend: Box<dyn Backend>,
+    services: BTreeSet<String>,
+    /// What failed last, until it works again.
+    failure: Option<String>,
+}
+
+/// A backend's state, for status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendState {
+    /// Its name.
+    pub name: String,
+    /// `ok` or `failing`.
+    pub state: String,
+    /// What failed.
+    pub note: Option<String>,
+}
+
+impl Doors {
+    /// The backends that this configuration names; nothing is changed yet.
+    ///
+    /// # Errors
+    ///
+    /// When a backend cannot do what the configuration asks.
+    pub fn new(config: &Config) -> Result<Self, BackendError> {
+        let mut entries = Vec::new();
+        for kind in kinds(config) {
+            let backend: Box<dyn Backend> = match kind {
+                BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config)?)),
+                BackendKind::Nftables | BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
+            };
+            entries.push(Entry::new(backend, config, kind));
+        }
+        Ok(Self { entries })
+    }
+
+    /// The same backends, doing nothing: for a dry run.
+    #[must_use]
+    pub fn recording(config: &Config) -> Self {
+        let entry = |kind: BackendKind| Entry::new(Box::new(Recording::of(kind.name())), config, kind);
+        Self { entries: kinds(config).into_iter().map(entry).collect() }
+    }
+
+    /// Puts every static part in place.
+    ///
+    /// # Errors
+    ///
+    /// The first failure; what stood before still stands.
+    pub fn protect(&mut self) -> Result<(), BackendError> {
+        for entry in &mut self.entries {
+            let repairs = entry.backend.protect()?;
+            entry.log("put in place", &repairs, false);
+        }
+        Ok(())
+    }
+
+    /// Tries every backend with a probe.
+    ///
+    /// # Errors
+    ///
+    /// The first failure: grants would not work either.
+    pub fn self_test(&mut self) -> Result<(), BackendError> {
+        self.entries.iter_mut().try_for_each(|entry| entry.backend.self_test())
+    }
+
+    /// Opens a door in every backend of its service, or renews it.
+    ///
+    /// # Errors
+    ///
+    /// The first failure; what was opened by other backends is closed again.
+    pub fn open(&mut self, opening: &Opening) -> Result<(), BackendError> {
+        let outcome = self.of(&opening.door.service).try_for_each(|entry| {
+            let outcome = entry.backend.open(opening);
+            entry.note(outcome)
+        });
+        if outcome.is_err() {
+            // Already reported; what cannot be closed ends in the kernel.
+            let _ = self.close(&opening.door);
+        }
+        outcome
+    }
+
+    /// Closes a door in every backend of its service.
+    ///
+    /// # Errors
+    ///
+    /// The last failure; the others were tried all the same.
+    pub fn close(&mut self, door: &Door) -> Result<(), BackendError> {
+        self.of(&door.service).fold(Ok(()), |before, entry| {
+            let outcome = entry.backend.close(door);
+            before.and(entry.note(outcome))
+        })
+    }
+
+    /// Makes exactly these openings stand open, at the daemon's start.
+    ///
+    /// # Errors
+    ///
+    /// The last failure; the others were tried all the same.
+    pub fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
+        self.entries.iter_mut().fold(Ok(()), |before, entry| before.and(entry.reconcile(openings)))
+    }
+
+    /// Looks whether the doors are as they should be, without starting a program, and mends what is not.
+    pub fn check_doors(&mut self, openings: &[Opening]) {
+        for entry in &mut self.entries {
+            let own = entry.own(openings);
+            match entry.backend.doors_intact(&own) {
+                Ok(true) => entry.recovered(),
+                Ok(false) => drop(entry.reconcile(openings)),
+                Err(error) => drop(entry.note(Err(error))),
+            }
+        }
+    }
+
+    /// Looks whether the static parts are as they were put, and mends what is not.
+    pub fn check_rules(&mut self, openings: &[Opening]) {
+        for entry in &mut self.entries {
+            match entry.backend.rules_intact() {
+                Ok(true) => {}
+                Ok(false) => drop(entry.reconcile(openings)),
+                Err(error) => drop(entry.note(Err(error))),
+            }
+        }
+    }
+
+    /// The nftables tables whose changes call for [`Doors::check_rules`], and how often to look without being told.
+    #[must_use]
+    pub fn watch(&self) -> (Vec<&'static str>, Option<Duration>) {
+        let mut tables = Vec::new();
+        let mut every: Option<Duration> = None;
+        for entry in &self.entries {
+            match entry.backend.watch() {
+                Watch::Nothing => {}
+                Watch::Tables(names) => tables.extend(names),
+                Watch::Every(period) => every = Some(every.map_or(period, |every| every.min(period))),
+            }
+        }
+        (tables, every)
+    }
+
+    /// Closes every door; what protects stays.
+    pub fn close_all(&mut self) {
+        for entry in &mut self.entries {
+            let outcome = entry.backend.close_all();
+            // Reported; what is left ends in the kernel.
+            let _ = entry.note(outcome);
+        }
+    }
+
+    /// The names of a service's backends.
+    #[must_use]
+    pub fn names(&self, service: &str) -> Vec<&'static str> {
+        let serving = self.entries.iter().filter(|entry| entry.services.contains(service));
+        serving.map(|entry| entry.backend.name()).collect()
+    }
+
+    /// What status says of them.
+    #[must_use]
+    pub fn states(&self) -> Vec<BackendState> {
+        let state = |entry: &Entry| BackendState {
+            name: entry.backend.name().into(),
+            state: if entry.failure.is_none() { "ok" } else { "failing" }.into(),
+            note: entry.failure.clone(),
+        };
+        self.entries.iter().map(state).collect()
+    }
+
+    fn of<'a>(&'a mut self, service: &'a str) -> impl Iterator<Item = &'a mut Entry> {
+        self.entries.iter_mut().filter(move |entry| entry.services.contains(service))
+    }
+}
+
+impl Entry {
+    fn new(backend: Box<dyn Backend>, config: &Config, kind: BackendKind) -> Self {
+        let services = config.services.iter().filter(|service| service.backends.contains(&kind));
+        Self { backend, services: services.map(|service| service.name.clone()).collect(), failure: None }
+    }
+
+    fn own(&self, openings: &[Opening]) -> Vec<Opening> {
+        openings.iter().filter(|opening| self.services.contains(&opening.door.service)).cloned().collect()
+    }
+
+    fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
+        let own = self.own(openings);
+        let outcome = self.backend.reconcile(&own);
+        if let Ok(repairs) = &outcome {
+            self.log("put back", repairs, true);
+        }
+        self.note(outcome.map(|_| ()))
+    }
+
+    /// Says what was repaired, once for each thing.
+    fn log(&self, verb: &str, repairs: &Repairs, loud: bool) {
+        let backend = self.backend.name();
+        for what in &repairs.notes {
+            warn!(backend, "{what}");
+        }
+        for what in &repairs.restored {
+            if loud { warn!(backend, "{verb}: {what}") } else { info!(backend, "{verb}: {what}") }
+        }
+        for door in &repairs.reopened {
+            warn!(backend, service = door.service, opened = %door.opened, "opened again: it was gone");
+        }
+        for door in &repairs.removed {
+            info!(backend, service = door.service, opened = %door.opened, "closed: no grant accounts for it");
+        }
+    }
+
+    /// Reports a change between working and failing, and every failure that says something new.
+    fn note(&mut self, outcome: Result<(), BackendError>) -> Result<(), BackendError> {
+        match &outcome {
+            Ok(()) => self.recovered(),
+            Err(failure) => {
+                let what = failure.what.clone();
+                if self.failure.as_ref() != Some(&what) {
+                    error!(backend = self.backend.name(), hint = failure.hint, "{what}");
+                }
+                self.failure = Some(what);
+            }
+        }
+        outcome
+    }
+
+    fn recovered(&mut self) {
+        if self.failure.take().is_some() {
+            info!(backend = self.backend.name(), "works again");
+        }
+    }
+}
+
+/// Takes out everything that any backend ever put anywhere, whatever is configured now.
+///
+/// # Errors
+///
+/// What could not be taken out, all of it.
+pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
+    let mut iptables = Iptables::new(Plan::default());
+    iptables.uninstall().map_err(|error| vec![error])
+}
+
+fn kinds(config: &Config) -> BTreeSet<BackendKind> {
+    config.services.iter().flat_map(|service| service.backends.iter().copied()).collect()
+}
+
+fn not_yet(kind: BackendKind) -> BackendError {
+    BackendError { backend: kind.name().into(), what: "this version does not have this backend".into(), hint: None }
+}

@@ -1,0 +1,595 @@
+//! The iptables backend against the real kernel, in network namespaces of its own.
+
+// A test's helper that fails fails the test.
+#![allow(clippy::unwrap_used)]
+
+mod netns;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use netns::{Namespace, feed, in_namespace, members, run, run_patiently, veth};
+use spa_server::backend::iptables::Iptables;
+use spa_server::backend::iptables::plan::{Guarded, Plan};
+use spa_server::backend::{Backend, Door, Opening, Watch};
+use spa_server::config::{AtEnd, PortRange, Protocol};
+use spa_server::netlink::address::own_addresses;
+use spa_server::netlink::changes::Changes;
+use spa_server::netlink::monitor::Monitor;
+
+const CLIENT: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
+const GATEWAY: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
+/// How long a shut door is knocked at.
+const SHORT: Duration = Duration::from_millis(700);
+/// Longer than it takes a new wire to carry the third SYN.
+const LONG: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_rules_stand_in_their_order_behind_one_first_jump() {
+    in_namespace("order", || {
+        put_foreign();
+        let mut backend = Iptables::new(plan());
+        let repairs = backend.protect().unwrap();
+        assert!(
+            repairs.restored.contains(&"chain SPA in filter (IPv6)".to_owned()),
+            "{repairs:?}"
+        );
+        assert_eq!(repairs.notes, Vec::<String>::new());
+        for (tool, own, family) in [("iptables", "192.0.2.0/28", 4), ("ip6tables", "2001:db8:1::/48", 6)] {
+            let rules = run(tool, &["-S", "SPA"]);
+            let sets = ["allow", "ssh"].map(|name| format!("spa{family}-{name}"));
+            let marks = ["-N SPA", "-i lo", "ESTABLISHED", own, &sets[0], &sets[1], "-j DROP"];
+            assert_eq!(rules.lines().count(), marks.len(), "{rules}");
+            for (line, mark) in rules.lines().zip(marks) {
+                assert!(line.contains(mark), "{line} does not hold {mark}");
+            }
+            let input = run(tool, &["-S", "INPUT"]);
+            assert_eq!(input.lines().nth(1), Some("-A INPUT -j SPA"), "{input}");
+            assert_eq!(input.matches("-A INPUT -j SPA\n").count(), 1, "{input}");
+            assert!(run(tool, &["-t", "raw", "-S", "PREROUTING"]).contains("-A PREROUTING -j SPA\n"));
+        }
+        assert_eq!(
+            (backend.rules_intact(), backend.doors_intact(&[])),
+            (Ok(true), Ok(true))
+        );
+        backend.self_test().unwrap();
+        assert!(
+            backend.protect().unwrap().is_empty(),
+            "the second time there is nothing to do"
+        );
+        assert!(
+            Iptables::new(plan()).protect().unwrap().is_empty(),
+            "after a restart neither"
+        );
+    });
+}
+
+#[test]
+fn every_kind_of_rule_is_taken_by_the_kernel() {
+    in_namespace("kinds", || {
+        let mut plan = plan();
+        let ports = vec![PortRange {
+            protocol: Protocol::Udp,
+            first: 60000,
+            last: 61000,
+        }];
+        let mosh = Guarded {
+            name: "mo.sh_2-".into(),
+            ports,
+            protect: false,
+            at_end: AtEnd::Cut,
+        };
+        plan.services.push(Guarded {
+            name: "x".repeat(24),
+            protect: true,
+            ..mosh.clone()
+        });
+        plan.services.push(mosh);
+        let mut backend = Iptables::new(plan);
+        backend.protect().unwrap();
+        backend.self_test().unwrap();
+        for tool in ["iptables", "ip6tables"] {
+            let rules = run(tool, &["-S", "SPA"]);
+            assert_eq!(rules.matches("--ctdir ORIGINAL").count(), 1, "{rules}");
+            assert_eq!(rules.matches("-j DROP").count(), 2, "{rules}");
+        }
+        backend.uninstall().unwrap();
+        assert!(
+            !everything().contains("SPA") && !everything().contains("spa"),
+            "{}",
+            everything()
+        );
+    });
+}
+
+#[test]
+fn opening_twice_renews_and_closing_twice_is_no_error() {
+    in_namespace("renew", || {
+        let mut backend = protected();
+        backend.open(&opening("203.0.113.5", 30)).unwrap();
+        backend.open(&opening("203.0.113.5", 600)).unwrap();
+        let (net, seconds) = members("spa4-ssh").pop().unwrap();
+        assert_eq!((net.as_str(), members("spa4-ssh").len()), ("203.0.113.5", 1));
+        assert!((598..=600).contains(&seconds), "{seconds}");
+        backend.open(&opening("203.0.113.5", 20)).unwrap();
+        assert!(members("spa4-ssh")[0].1 <= 20, "a renewal may be shorter");
+
+        backend.open(&opening("2001:db8:5::/64", 30)).unwrap();
+        assert_eq!(members("spa6-ssh")[0].0, "2001:db8:5::/64");
+        let listed = backend.list().unwrap();
+        assert_eq!(listed.len(), 2);
+        assert!(listed[1].remaining > Duration::from_secs(27), "{listed:?}");
+
+        backend
+            .open(&Opening {
+                remaining: Duration::from_millis(1),
+                ..opening("203.0.113.6", 0)
+            })
+            .unwrap();
+        assert!(
+            members("spa4-ssh").iter().all(|(_, seconds)| *seconds > 0),
+            "0 would mean for ever"
+        );
+        backend.open(&opening("203.0.113.5", 0)).unwrap();
+        assert!(
+            members("spa4-ssh").iter().all(|(net, _)| net != "203.0.113.5"),
+            "nothing left is a delete"
+        );
+        for _ in 0..2 {
+            backend.close(&opening("2001:db8:5::/64", 0).door).unwrap();
+        }
+        let stranger = Door {
+            service: "no-such".into(),
+            ..opening("203.0.113.5", 0).door
+        };
+        backend.close(&stranger).unwrap();
+        assert!(
+            backend
+                .open(&Opening {
+                    door: stranger,
+                    ..opening("203.0.113.5", 9)
+                })
+                .is_err()
+        );
+
+        backend.open(&opening("203.0.113.5", 30)).unwrap();
+        backend.close_all().unwrap();
+        assert_eq!(backend.list().unwrap(), []);
+        assert_eq!(members("spa4-allow"), [("192.0.2.0/28".to_owned(), 0)]);
+    });
+}
+
+#[test]
+fn reconcile_repairs_whatever_was_done_to_it() {
+    const DAMAGES: [(&str, &[&str]); 10] = [
+        ("flushed chain", &["iptables -F SPA"]),
+        ("no jump", &["ip6tables -D INPUT -j SPA"]),
+        ("two jumps", &["iptables -A INPUT -j SPA"]),
+        (
+            "no notrack",
+            &["ip6tables -t raw -F SPA", "iptables -t raw -D PREROUTING -j SPA"],
+        ),
+        ("one rule less", &["iptables -D SPA 1"]),
+        ("emptied sets", &["ipset flush spa4-ssh", "ipset flush spa6-allow"]),
+        ("another end", &["ipset add spa4-ssh 203.0.113.5 timeout 0 -exist"]),
+        ("a stranger", &["ipset add spa6-ssh fd00::bad timeout 900"]),
+        ("everybody always allowed", &["ipset add spa4-allow 0.0.0.0/1"]),
+        (
+            "destroyed sets",
+            &[
+                "ip6tables -F SPA",
+                "ip6tables -D INPUT -j SPA",
+                "ip6tables -X SPA",
+                "ipset destroy spa6-ssh",
+            ],
+        ),
+    ];
+    in_namespace("repair", || {
+        put_foreign();
+        let mut backend = protected();
+        let (before, whole) = (foreign(), [opening("203.0.113.5", 600), opening("fd00::5", 600)]);
+        backend.reconcile(&whole).unwrap();
+        for (what, commands) in DAMAGES {
+            for command in commands {
+                run_patiently(command);
+            }
+            let is_seen = !backend.doors_intact(&whole).unwrap() || !backend.rules_intact().unwrap();
+            assert!(is_seen, "{what}: not noticed");
+            backend.reconcile(&whole).unwrap();
+            assert_eq!(backend.rules_intact(), Ok(true), "{what}");
+            assert_eq!(backend.doors_intact(&whole), Ok(true), "{what}");
+            assert_eq!(foreign(), before, "{what}");
+            assert!(backend.reconcile(&whole).unwrap().is_empty(), "{what}");
+        }
+        flush_everything(&backend);
+        assert_eq!(backend.rules_intact(), Ok(false));
+        let repairs = backend.reconcile(&whole).unwrap();
+        assert_eq!(
+            repairs.restored.len(),
+            8,
+            "chain and jump, two tables, two families: {repairs:?}"
+        );
+        assert_eq!(backend.rules_intact(), Ok(true));
+    });
+}
+
+#[test]
+fn a_jump_that_was_moved_stays_where_it_is() {
+    in_namespace("moved", || {
+        let mut backend = protected();
+        run(
+            "iptables",
+            &["-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "ACCEPT"],
+        );
+        run("iptables", &["-D", "INPUT", "-j", "SPA"]);
+        run("iptables", &["-A", "INPUT", "-j", "SPA"]);
+        assert!(backend.reconcile(&[]).unwrap().is_empty());
+        assert_eq!(
+            run("iptables", &["-S", "INPUT"]).lines().last(),
+            Some("-A INPUT -j SPA")
+        );
+    });
+}
+
+#[test]
+fn nothing_is_left_after_uninstall_and_nothing_foreign_is_changed() {
+    in_namespace("foreign", || {
+        put_foreign();
+        let before = everything();
+        let mut backend = protected();
+        backend.open(&opening("203.0.113.5", 600)).unwrap();
+        assert_eq!(foreign(), before);
+        // A service of yesterday, and a way into the chain that somebody else made.
+        run(
+            "ipset",
+            &[
+                "create",
+                "spa6-yesterday",
+                "hash:net",
+                "family",
+                "inet6",
+                "timeout",
+                "0",
+            ],
+        );
+        run("iptables", &["-A", "FORWARD", "-i", "lo", "-j", "SPA"]);
+        run("ip6tables", &["-F", "SPA"]);
+        Iptables::new(Plan::default()).uninstall().unwrap();
+        assert_eq!(everything(), before);
+        backend.uninstall().unwrap();
+        assert_eq!(everything(), before, "twice is no error");
+    });
+}
+
+#[test]
+fn a_service_that_is_no_longer_configured_leaves_no_set() {
+    in_namespace("stale", || {
+        protected().open(&opening("203.0.113.5", 600)).unwrap();
+        let mut other = plan();
+        other.services[0].name = "shell".into();
+        Iptables::new(other).protect().unwrap();
+        assert_eq!(
+            run("ipset", &["list", "-n"])
+                .lines()
+                .filter(|name| name.ends_with("-ssh"))
+                .count(),
+            0
+        );
+        assert!(run("iptables", &["-S", "SPA"]).contains("spa4-shell"));
+    });
+}
+
+#[test]
+fn a_set_of_another_type_is_refused_and_nothing_is_hidden() {
+    in_namespace("type", || {
+        run("ipset", &["create", "spa4-ssh", "hash:ip"]);
+        let error = Iptables::new(plan()).protect().unwrap_err();
+        assert!(
+            error.what.contains("spa4-ssh: it has another type (hash:ip)"),
+            "{error}"
+        );
+        assert!(error.hint.is_some());
+        assert!(!run("iptables-save", &[]).contains("DROP"));
+    });
+}
+
+#[test]
+fn peers_of_existing_connections_are_let_in_for_a_minute() {
+    in_pair("existing", |peer| {
+        let lasting: Vec<_> = [0, 1]
+            .map(|at| {
+                let listener = listen(at, 2222);
+                let client = peer.call(move || connect(at, 2222).unwrap());
+                (client, listener.accept().unwrap(), listener)
+            })
+            .into();
+        let mut backend = protected();
+        for (set, address) in [("spa4-ssh", CLIENT[0]), ("spa6-ssh", CLIENT[1])] {
+            let (net, seconds) = members(set).pop().unwrap();
+            assert_eq!(net, address);
+            assert!((58..=60).contains(&seconds), "{seconds}");
+        }
+        for (client, (server, _), _listener) in &lasting {
+            say(client, server);
+            say(server, client);
+        }
+        assert_eq!(backend.reconcile(&[]).unwrap().removed, [], "they are expected");
+        let mut restarted = Iptables::new(plan());
+        restarted.protect().unwrap();
+        assert_eq!(restarted.reconcile(&[]).unwrap().removed, [], "by the next process too");
+        backend.open(&opening(CLIENT[0], 600)).unwrap();
+        assert_eq!(
+            backend.reconcile(&[]).unwrap().removed,
+            [opening(CLIENT[0], 0).door],
+            "a grant is no guest"
+        );
+    });
+}
+
+#[test]
+fn a_door_is_shut_without_a_grant_and_what_is_established_goes_on() {
+    in_pair("traffic", |peer| {
+        let mut backend = protected();
+        for at in [0, 1] {
+            let listener = listen(at, 2222);
+            let other = listen(at, 2223);
+            let fault = peer.call(move || connect_within(at, 2222, SHORT).map(drop).unwrap_err().kind());
+            assert_eq!(fault, ErrorKind::TimedOut, "hidden from {}", CLIENT[at]);
+            peer.call(move || connect(at, 2223).map(drop)).unwrap();
+            drop(other);
+
+            backend.open(&opening(CLIENT[at], 30)).unwrap();
+            let client = peer.call(move || connect(at, 2222)).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            backend.close(&opening(CLIENT[at], 0).door).unwrap();
+            say(&client, &server);
+            say(&server, &client);
+
+            let fault = peer.call(move || connect_within(at, 2222, SHORT).map(drop).unwrap_err().kind());
+            assert_eq!(fault, ErrorKind::TimedOut, "hidden again from {}", CLIENT[at]);
+        }
+    });
+}
+
+#[test]
+fn packets_to_the_knock_port_make_no_conntrack_entry() {
+    in_pair("notrack", |peer| {
+        let _backend = protected();
+        peer.call(|| {
+            for at in [0, 1] {
+                let socket = UdpSocket::bind((CLIENT[at].parse::<IpAddr>().unwrap(), 4000)).unwrap();
+                for port in [62201, 62202] {
+                    socket
+                        .send_to(b"knock", (GATEWAY[at].parse::<IpAddr>().unwrap(), port))
+                        .unwrap();
+                }
+            }
+        });
+        for family in ["ipv4", "ipv6"] {
+            let entries = run("conntrack", &["-L", "-p", "udp", "-f", family]);
+            assert!(entries.contains("dport=62202"), "{family}: {entries}");
+            assert!(!entries.contains("dport=62201"), "{family}: {entries}");
+        }
+    });
+}
+
+#[test]
+fn changes_of_rules_and_addresses_are_noticed() {
+    in_namespace("monitor", || {
+        let mut backend = protected();
+        let Watch::Tables(names) = backend.watch() else {
+            eprintln!("skipped: iptables-legacy tells nobody of changes");
+            return;
+        };
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (rules, addresses) = (Monitor::tables(&names).unwrap(), Monitor::addresses().unwrap());
+        assert_eq!((rules.drain(), addresses.drain()), (Ok(false), Ok(false)));
+        backend.open(&opening("203.0.113.5", 600)).unwrap();
+        backend.doors_intact(&[]).unwrap();
+        backend.rules_intact().unwrap();
+        run("nft", &["add", "table", "inet", "other"]);
+        assert_eq!(
+            rules.drain(),
+            Ok(false),
+            "neither our doors nor our looking nor other tables"
+        );
+        run("iptables", &["-F", "SPA"]);
+        assert_eq!((rules.drain(), rules.drain()), (Ok(true), Ok(false)));
+        run("nft", &["flush", "ruleset"]);
+        assert_eq!(rules.drain(), Ok(true));
+        run("ip", &["address", "add", "10.98.0.1/32", "dev", "lo"]);
+        assert_eq!((rules.drain(), addresses.drain()), (Ok(false), Ok(true)));
+        let own: Vec<IpAddr> = ["10.98.0.1", "127.0.0.1", "::1"].map(|a| a.parse().unwrap()).to_vec();
+        assert_eq!(own_addresses().unwrap(), own);
+    });
+}
+
+#[test]
+fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
+    in_namespace("flood", || {
+        if !matches!(Iptables::new(plan()).watch(), Watch::Tables(_)) {
+            eprintln!("skipped: iptables-legacy tells nobody of changes");
+            return;
+        }
+        let monitor = Monitor::tables(&["filter"]).unwrap();
+        let rules = "-A PREROUTING -p tcp -m tcp --dport 80 -j ACCEPT\n".repeat(5000);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let changes = Changes::new(monitor).unwrap();
+            feed("iptables-restore", &format!("*nat\n{rules}COMMIT\n"));
+            let lost = tokio::time::timeout(LONG, changes.next()).await;
+            assert_eq!(lost, Ok(Ok(())), "what was lost may have been ours");
+            assert!(
+                tokio::time::timeout(Duration::from_millis(50), changes.next())
+                    .await
+                    .is_err(),
+                "once"
+            );
+        });
+    });
+}
+
+fn plan() -> Plan {
+    let ports = vec![PortRange {
+        protocol: Protocol::Tcp,
+        first: 2222,
+        last: 2222,
+    }];
+    let ssh = Guarded {
+        name: "ssh".into(),
+        ports,
+        protect: true,
+        at_end: AtEnd::Keep,
+    };
+    let always_allow = ["192.0.2.0/28", "2001:db8:1::/48"]
+        .map(|net| net.parse().unwrap())
+        .to_vec();
+    Plan {
+        services: vec![ssh],
+        always_allow,
+        knock_ports: vec![62201],
+    }
+}
+
+/// The door of ssh for an address or a network.
+fn opening(who: &str, seconds: u64) -> Opening {
+    let opened = who.parse().or_else(|_| who.parse::<IpAddr>().map(Into::into)).unwrap();
+    let door = Door {
+        service: "ssh".into(),
+        opened,
+    };
+    Opening {
+        door,
+        client: None,
+        remaining: Duration::from_secs(seconds),
+    }
+}
+
+fn protected() -> Iptables {
+    let mut backend = Iptables::new(plan());
+    backend.protect().unwrap();
+    backend
+}
+
+/// Somebody else's rules and sets, in every table that the backend touches.
+fn put_foreign() {
+    run("ipset", &["create", "blocklist", "hash:ip"]);
+    run("ipset", &["add", "blocklist", "203.0.113.9"]);
+    for tool in ["iptables", "ip6tables"] {
+        run(tool, &["-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "ACCEPT"]);
+        run(
+            tool,
+            &["-A", "INPUT", "-m", "comment", "--comment", "goes -j SPA", "-j", "DROP"],
+        );
+        run(tool, &["-N", "SPAM"]);
+        run(tool, &["-A", "SPAM", "-j", "RETURN"]);
+        run(tool, &["-A", "FORWARD", "-j", "SPAM"]);
+        run(
+            tool,
+            &[
+                "-t",
+                "raw",
+                "-A",
+                "PREROUTING",
+                "-p",
+                "udp",
+                "--dport",
+                "53",
+                "-j",
+                "CT",
+                "--notrack",
+            ],
+        );
+    }
+    run(
+        "iptables",
+        &[
+            "-A",
+            "INPUT",
+            "-m",
+            "set",
+            "--match-set",
+            "blocklist",
+            "src",
+            "-j",
+            "DROP",
+        ],
+    );
+}
+
+/// All that is there, without the time of day.
+fn everything() -> String {
+    let all = ["iptables-save", "ip6tables-save"].map(|tool| run(tool, &[])).concat() + &run("ipset", &["save"]);
+    all.lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// All that is there, without what is ours.
+fn foreign() -> String {
+    let is_ours = |line: &str| {
+        let begins = [":SPA ", "-A SPA "].iter().any(|begin| line.starts_with(begin));
+        let set = line
+            .split(' ')
+            .nth(1)
+            .is_some_and(|name| name.starts_with("spa4-") || name.starts_with("spa6-"));
+        begins || set || line.ends_with(" -j SPA")
+    };
+    everything()
+        .lines()
+        .filter(|line| !is_ours(line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Somebody starts anew, as juniors do.
+fn flush_everything(backend: &Iptables) {
+    if let Watch::Tables(_) = backend.watch() {
+        run("nft", &["flush", "ruleset"]);
+        return;
+    }
+    for (tool, table) in [
+        ("iptables", "filter"),
+        ("iptables", "raw"),
+        ("ip6tables", "filter"),
+        ("ip6tables", "raw"),
+    ] {
+        run(tool, &["-t", table, "-F"]);
+        run(tool, &["-t", table, "-X"]);
+    }
+}
+
+/// Runs `test` in a gateway's namespace, with a client's namespace at the other end of a wire.
+fn in_pair(name: &'static str, test: impl FnOnce(&Namespace) + Send + 'static) {
+    in_namespace(name, move || {
+        let peer = Namespace::new(&format!("{name}-peer"));
+        veth(&peer, GATEWAY, CLIENT);
+        test(&peer);
+    });
+}
+
+fn listen(at: usize, port: u16) -> TcpListener {
+    TcpListener::bind((GATEWAY[at].parse::<IpAddr>().unwrap(), port)).unwrap()
+}
+
+fn connect(at: usize, port: u16) -> std::io::Result<TcpStream> {
+    connect_within(at, port, LONG)
+}
+
+fn connect_within(at: usize, port: u16, limit: Duration) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&SocketAddr::new(GATEWAY[at].parse().unwrap(), port), limit)
+}
+
+/// Something said at one end is heard at the other.
+fn say(mut from: &TcpStream, mut to: &TcpStream) {
+    to.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    from.write_all(b"hello").unwrap();
+    let mut heard = [0; 5];
+    to.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+}
