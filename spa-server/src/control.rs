@@ -14,8 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// The longest request; the names in it are short.
-const LONGEST: usize = 64 * 1024;
+/// The longest request: the keys of 100,000 clients, whose last knocks are asked for.
+const LONGEST: usize = 8 << 20;
 /// How long a connection may take to send its request, or to take its reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many connections are served at once.
@@ -45,26 +45,35 @@ pub struct ControlError {
     /// What kind of error, such as `spa.NotFound`.
     pub error: String,
     /// What is wrong, for people.
-    pub what: String,
+    pub message: String,
 }
 
 impl ControlError {
     /// The method is not known.
     #[must_use]
     pub fn unknown_method(method: &str) -> Self {
-        Self { error: "spa.UnknownMethod".into(), what: format!("this daemon does not know {}", method.escape_default()) }
+        Self {
+            error: "spa.UnknownMethod".into(),
+            message: format!("this daemon does not know {}", method.escape_default()),
+        }
     }
 
     /// The parameters are not those of the method.
     #[must_use]
     pub fn parameters(what: impl Into<String>) -> Self {
-        Self { error: "spa.BadParameters".into(), what: what.into() }
+        Self {
+            error: "spa.BadParameters".into(),
+            message: what.into(),
+        }
     }
 
     /// The thing asked for failed.
     #[must_use]
     pub fn failed(what: impl Into<String>) -> Self {
-        Self { error: "spa.Failed".into(), what: what.into() }
+        Self {
+            error: "spa.Failed".into(),
+            message: what.into(),
+        }
     }
 }
 
@@ -85,7 +94,11 @@ impl Control {
     pub fn listen(path: &Path, requests: mpsc::Sender<Request>) -> io::Result<Self> {
         let listener = bind(path)?;
         let inode = inode(path);
-        Ok(Self { path: path.into(), inode, accepting: tokio::spawn(accept(listener, requests)) })
+        Ok(Self {
+            path: path.into(),
+            inode,
+            accepting: tokio::spawn(accept(listener, requests)),
+        })
     }
 }
 
@@ -119,7 +132,9 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
     let places = Arc::new(Semaphore::new(MOST));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let requests = requests.clone();
@@ -152,7 +167,7 @@ async fn serve(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::
         };
         let reply = match answer {
             Ok(parameters) => json!({ "parameters": parameters }),
-            Err(error) => json!({ "error": error.error, "parameters": { "what": error.what } }),
+            Err(error) => json!({ "error": error.error, "parameters": { "message": error.message } }),
         };
         let mut octets = serde_json::to_vec(&reply)?;
         octets.push(0);
@@ -165,14 +180,22 @@ async fn ask(message: Message, uid: u32, requests: &mpsc::Sender<Request>) -> Re
     let (reply, answer) = oneshot::channel();
     let Message { method, parameters } = message;
     let gone = || ControlError::failed("the daemon is stopping");
-    requests.send(Request { method, parameters, uid, reply }).await.map_err(|_| gone())?;
+    requests
+        .send(Request {
+            method,
+            parameters,
+            uid,
+            reply,
+        })
+        .await
+        .map_err(|_| gone())?;
     answer.await.unwrap_or_else(|_| Err(gone()))
 }
 
 /// One message without its NUL; nothing at the end of the stream.
 async fn receive(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let mut octets = Vec::new();
-    let mut chunk = [0; 1024];
+    let mut chunk = vec![0; 16 * 1024];
     loop {
         let length = stream.read(&mut chunk).await?;
         octets.extend_from_slice(chunk.get(..length).unwrap_or_default());
@@ -227,7 +250,10 @@ mod tests {
         assert_eq!(echo, b"{\"parameters\":{\"a\":1}}\0");
         let unknown = exchange(&path, b"{\"method\":\"x\\u001b\"}\0").await;
         let unknown = String::from_utf8(unknown).unwrap();
-        assert!(unknown.contains("spa.UnknownMethod") && unknown.contains("u{1b}"), "{unknown}");
+        assert!(
+            unknown.contains("spa.UnknownMethod") && unknown.contains("u{1b}"),
+            "{unknown}"
+        );
         let junk = String::from_utf8(exchange(&path, b"junk\0").await).unwrap();
         assert!(junk.contains("spa.BadParameters"), "{junk}");
         assert_eq!(exchange(&path, &vec![b'x'; 2 * LONGEST]).await, b"");

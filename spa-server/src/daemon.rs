@@ -12,12 +12,10 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 use spa_keys::directory::KeyDirectory;
-use spa_keys::watch::Watch as FolderWatch;
+use spa_keys::{Paths, Watch as FolderWatch};
 use spa_proto::{Gateway, UnixTime};
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
@@ -30,10 +28,10 @@ use crate::doors::Doors;
 use crate::grant::GrantTable;
 use crate::journal::Journal;
 use crate::netlink::monitor::Monitor;
-use crate::paths::Paths;
+use crate::readable::Readable;
 use crate::refusals::Refusals;
 
-pub use start::{StartError, Started};
+pub use start::{StartError, failure};
 
 /// Datagrams that wait while the daemon is busy; more are dropped and counted.
 const QUEUE: usize = 1024;
@@ -85,10 +83,10 @@ struct Accepted {
 
 /// What tells of changes that other people make.
 struct Watches {
-    folders: AsyncFd<FolderWatch>,
+    folders: Readable<FolderWatch>,
     /// None where nothing can tell.
-    tables: Option<AsyncFd<Monitor>>,
-    addresses: Option<AsyncFd<Monitor>>,
+    tables: Option<Readable<Monitor>>,
+    addresses: Option<Readable<Monitor>>,
 }
 
 /// The signals that steer the daemon.
@@ -123,9 +121,9 @@ impl Daemon {
                 Some(event) = self.events.recv() => self.on_events(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = tokio::time::sleep(pause) => self.on_time(),
-                () = readable(Some(&self.watches.folders)) => self.on_folders(),
-                () = readable(self.watches.tables.as_ref()) => self.on_tables(),
-                () = readable(self.watches.addresses.as_ref()) => self.on_addresses(),
+                () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),
+                () = Readable::wait(self.watches.tables.as_ref()) => self.on_tables(),
+                () = Readable::wait(self.watches.addresses.as_ref()) => self.on_addresses(),
                 _ = signals.reload.recv() => self.reload(),
                 _ = signals.stop.recv() => break,
                 _ = signals.interrupt.recv() => break,
@@ -173,15 +171,5 @@ impl Daemon {
             self.doors.close_all();
         }
         self.control.take();
-    }
-}
-
-/// Waits until there is something to read; for ever where there is nothing to wait for.
-async fn readable<T: std::os::fd::AsRawFd>(watched: Option<&AsyncFd<T>>) {
-    let Some(watched) = watched else { return std::future::pending().await };
-    match watched.readable().await {
-        Ok(mut guard) => guard.clear_ready(),
-        // The descriptor is of no use any more; what it told is looked at by timers too.
-        Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
     }
 }

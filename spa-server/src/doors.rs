@@ -20,6 +20,8 @@ pub struct Doors {
 struct Entry {
     backend: Box<dyn Backend>,
     services: BTreeSet<String>,
+    /// Asked once: a backend may start a program to know.
+    watch: Watch,
     /// What failed last, until it works again.
     failure: Option<String>,
 }
@@ -57,7 +59,9 @@ impl Doors {
     #[must_use]
     pub fn recording(config: &Config) -> Self {
         let entry = |kind: BackendKind| Entry::new(Box::new(Recording::of(kind.name())), config, kind);
-        Self { entries: kinds(config).into_iter().map(entry).collect() }
+        Self {
+            entries: kinds(config).into_iter().map(entry).collect(),
+        }
     }
 
     /// Puts every static part in place.
@@ -117,7 +121,9 @@ impl Doors {
     ///
     /// The last failure; the others were tried all the same.
     pub fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
-        self.entries.iter_mut().fold(Ok(()), |before, entry| before.and(entry.reconcile(openings)))
+        self.entries
+            .iter_mut()
+            .fold(Ok(()), |before, entry| before.and(entry.reconcile(openings)))
     }
 
     /// Looks whether the doors are as they should be, without starting a program, and mends what is not.
@@ -143,19 +149,24 @@ impl Doors {
         }
     }
 
-    /// The nftables tables whose changes call for [`Doors::check_rules`], and how often to look without being told.
+    /// The nftables tables whose changes call for [`Doors::check_rules`].
     #[must_use]
-    pub fn watch(&self) -> (Vec<&'static str>, Option<Duration>) {
-        let mut tables = Vec::new();
-        let mut every: Option<Duration> = None;
-        for entry in &self.entries {
-            match entry.backend.watch() {
-                Watch::Nothing => {}
-                Watch::Tables(names) => tables.extend(names),
-                Watch::Every(period) => every = Some(every.map_or(period, |every| every.min(period))),
-            }
-        }
-        (tables, every)
+    pub fn tables(&self) -> Vec<String> {
+        let tables = |entry: &Entry| match &entry.watch {
+            Watch::Tables(names) => names.clone(),
+            Watch::Nothing | Watch::Every(_) => Vec::new(),
+        };
+        self.entries.iter().flat_map(tables).collect()
+    }
+
+    /// How often to look where nothing tells.
+    #[must_use]
+    pub fn look_every(&self) -> Option<Duration> {
+        let every = |entry: &Entry| match entry.watch {
+            Watch::Every(period) => Some(period),
+            Watch::Nothing | Watch::Tables(_) => None,
+        };
+        self.entries.iter().filter_map(every).min()
     }
 
     /// Closes every door; what protects stays.
@@ -186,18 +197,33 @@ impl Doors {
     }
 
     fn of<'a>(&'a mut self, service: &'a str) -> impl Iterator<Item = &'a mut Entry> {
-        self.entries.iter_mut().filter(move |entry| entry.services.contains(service))
+        self.entries
+            .iter_mut()
+            .filter(move |entry| entry.services.contains(service))
     }
 }
 
 impl Entry {
     fn new(backend: Box<dyn Backend>, config: &Config, kind: BackendKind) -> Self {
-        let services = config.services.iter().filter(|service| service.backends.contains(&kind));
-        Self { backend, services: services.map(|service| service.name.clone()).collect(), failure: None }
+        let services = config
+            .services
+            .iter()
+            .filter(|service| service.backends.contains(&kind));
+        let services = services.map(|service| service.name.clone()).collect();
+        Self {
+            watch: backend.watch(),
+            backend,
+            services,
+            failure: None,
+        }
     }
 
     fn own(&self, openings: &[Opening]) -> Vec<Opening> {
-        openings.iter().filter(|opening| self.services.contains(&opening.door.service)).cloned().collect()
+        openings
+            .iter()
+            .filter(|opening| self.services.contains(&opening.door.service))
+            .cloned()
+            .collect()
     }
 
     fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
@@ -216,7 +242,11 @@ impl Entry {
             warn!(backend, "{what}");
         }
         for what in &repairs.restored {
-            if loud { warn!(backend, "{verb}: {what}") } else { info!(backend, "{verb}: {what}") }
+            if loud {
+                warn!(backend, "{verb}: {what}")
+            } else {
+                info!(backend, "{verb}: {what}")
+            }
         }
         for door in &repairs.reopened {
             warn!(backend, service = door.service, opened = %door.opened, "opened again: it was gone");
@@ -259,9 +289,17 @@ pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
 }
 
 fn kinds(config: &Config) -> BTreeSet<BackendKind> {
-    config.services.iter().flat_map(|service| service.backends.iter().copied()).collect()
+    config
+        .services
+        .iter()
+        .flat_map(|service| service.backends.iter().copied())
+        .collect()
 }
 
 fn not_yet(kind: BackendKind) -> BackendError {
-    BackendError { backend: kind.name().into(), what: "this version does not have this backend".into(), hint: None }
+    BackendError {
+        backend: kind.name().into(),
+        what: "this version does not have this backend".into(),
+        hint: None,
+    }
 }

@@ -146,7 +146,10 @@ impl GrantTable {
 
     /// Moves the end of a live grant nearer; returns its door.
     pub fn shorten(&mut self, key: &GrantKey, end: Duration) -> Option<Door> {
-        let grant = self.grants.get_mut(key).filter(|grant| grant.end.is_some_and(|old| end < old))?;
+        let grant = self
+            .grants
+            .get_mut(key)
+            .filter(|grant| grant.end.is_some_and(|old| end < old))?;
         grant.end = Some(end);
         grant.forget_at = end.saturating_add(REMEMBERED);
         Some(grant.door(key))
@@ -198,8 +201,15 @@ impl GrantTable {
     #[must_use]
     pub fn count_of(&self, client: &PublicKey) -> usize {
         let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let first = GrantKey { client: Some(*client), address, service: String::new() };
-        self.grants.range(first..).take_while(|(key, _)| key.client.as_ref() == Some(client)).count()
+        let first = GrantKey {
+            client: Some(*client),
+            address,
+            service: String::new(),
+        };
+        self.grants
+            .range(first..)
+            .take_while(|(key, _)| key.client.as_ref() == Some(client))
+            .count()
     }
 
     /// The live grants.
@@ -330,9 +340,20 @@ mod tests {
         let mut table = GrantTable::default();
         for client in [1, 2, 2, 3] {
             let service = format!("s{}", table.grants.len());
-            table.open(&GrantKey { service, ..key(client) }, &terms(30), wall(0), wall(0), at(0)).unwrap();
+            table
+                .open(
+                    &GrantKey { service, ..key(client) },
+                    &terms(30),
+                    wall(0),
+                    wall(0),
+                    at(0),
+                )
+                .unwrap();
         }
-        assert_eq!([1, 2, 3, 4].map(|client| table.count_of(&PublicKey([client; 32]))), [1, 2, 1, 0]);
+        assert_eq!(
+            [1, 2, 3, 4].map(|client| table.count_of(&PublicKey([client; 32]))),
+            [1, 2, 1, 0]
+        );
     }
 
     #[test]

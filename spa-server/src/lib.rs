@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod capture;
 pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -13,5 +14,6 @@ pub mod grant;
 pub mod journal;
 pub mod netlink;
 pub mod policy;
+pub mod readable;
 pub mod refusals;
 pub mod units;

@@ -5,7 +5,6 @@
 //! [`nftables`] tells rules apart, [`address`] lists the host's own.
 
 pub mod address;
-pub mod changes;
 pub mod ipset;
 pub mod message;
 pub mod monitor;

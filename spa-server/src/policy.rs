@@ -61,7 +61,10 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHost(address) => write!(f, "{address} is not the address of one host"),
-            Self::Local(address) => write!(f, "{address} is local; the client's file does not say allow-local = true"),
+            Self::Local(address) => write!(
+                f,
+                "{address} is local; the client's file does not say allow-local = true"
+            ),
             Self::MustBeExplicit => f.write_str("the client must send its address (address = \"explicit\")"),
             Self::MustBeAsSeen => f.write_str("the client may not name an address (address = \"as-seen\")"),
             Self::Source(address) => write!(f, "{address} is not among the client's sources"),
@@ -87,22 +90,40 @@ pub fn decide(
     duration_s: u32,
 ) -> Result<Decision, PolicyError> {
     let address = check_address(policy, address, source)?;
-    let mut decision = Decision { address, granted: Vec::new(), left_out: Vec::new() };
+    let mut decision = Decision {
+        address,
+        granted: Vec::new(),
+        left_out: Vec::new(),
+    };
     for name in asked {
         match find(services, policy, name) {
             Ok(service) => {
-                let terms = Terms { opened: widen(policy.widen, address), duration: duration(service, policy, duration_s) };
+                let terms = Terms {
+                    opened: widen(policy.widen, address),
+                    duration: duration(service, policy, duration_s),
+                };
                 decision.granted.push((service.name.clone(), terms));
             }
             Err(why) => decision.left_out.push((name.clone(), why)),
         }
     }
-    if decision.granted.is_empty() { Err(PolicyError::Services(decision.left_out)) } else { Ok(decision) }
+    if decision.granted.is_empty() {
+        Err(PolicyError::Services(decision.left_out))
+    } else {
+        Ok(decision)
+    }
 }
 
 fn find<'a>(services: &'a [Service], policy: &ClientPolicy, name: &ServiceName) -> Result<&'a Service, Exclusion> {
-    let service = services.iter().find(|service| service.name == name.as_str()).ok_or(Exclusion::Unknown)?;
-    if policy.allows(name) { Ok(service) } else { Err(Exclusion::Forbidden) }
+    let service = services
+        .iter()
+        .find(|service| service.name == name.as_str())
+        .ok_or(Exclusion::Unknown)?;
+    if policy.allows(name) {
+        Ok(service)
+    } else {
+        Err(Exclusion::Forbidden)
+    }
 }
 
 fn check_address(policy: &ClientPolicy, address: Address, source: IpAddr) -> Result<IpAddr, PolicyError> {
@@ -119,7 +140,11 @@ fn check_address(policy: &ClientPolicy, address: Address, source: IpAddr) -> Res
         return Err(PolicyError::Local(address));
     }
     let allowed = policy.sources.is_empty() || policy.sources.iter().any(|net| net.contains(&address));
-    if allowed { Ok(address) } else { Err(PolicyError::Source(address)) }
+    if allowed {
+        Ok(address)
+    } else {
+        Err(PolicyError::Source(address))
+    }
 }
 
 /// Loopback and link-local.
@@ -137,8 +162,14 @@ fn widen(widen: Widen, address: IpAddr) -> IpNet {
 
 /// What was asked, or the service's own; never over either cap.
 fn duration(service: &Service, policy: &ClientPolicy, asked_s: u32) -> Duration {
-    let asked = if asked_s == 0 { service.duration } else { Duration::from_secs(asked_s.into()) };
-    let cap = policy.max_duration.map_or(service.max_duration, |own| own.min(service.max_duration));
+    let asked = if asked_s == 0 {
+        service.duration
+    } else {
+        Duration::from_secs(asked_s.into())
+    };
+    let cap = policy
+        .max_duration
+        .map_or(service.max_duration, |own| own.min(service.max_duration));
     asked.min(cap)
 }
 
@@ -166,12 +197,22 @@ mod tests {
     }
 
     fn policy() -> ClientPolicy {
-        ClientPolicy { services: ["ssh".parse().unwrap()].into(), ..ClientPolicy::default() }
+        ClientPolicy {
+            services: ["ssh".parse().unwrap()].into(),
+            ..ClientPolicy::default()
+        }
     }
 
     fn ask(policy: &ClientPolicy, address: Address, names: &[&str], duration_s: u32) -> Result<Decision, PolicyError> {
         let names: Vec<ServiceName> = names.iter().map(|name| name.parse().unwrap()).collect();
-        decide(&services(), policy, address, "192.0.2.7".parse().unwrap(), &names, duration_s)
+        decide(
+            &services(),
+            policy,
+            address,
+            "192.0.2.7".parse().unwrap(),
+            &names,
+            duration_s,
+        )
     }
 
     fn explicit(text: &str) -> Address {
@@ -181,39 +222,82 @@ mod tests {
     #[test]
     fn what_may_be_opened_is_and_the_rest_is_left_out() {
         let decision = ask(&policy(), Address::AsSeen, &["db", "ssh", "nope"], 0).unwrap();
-        let terms = Terms { opened: "192.0.2.7/32".parse().unwrap(), duration: Duration::from_secs(30) };
+        let terms = Terms {
+            opened: "192.0.2.7/32".parse().unwrap(),
+            duration: Duration::from_secs(30),
+        };
         assert_eq!(decision.granted, [("ssh".to_string(), terms)]);
-        let left: Vec<_> = decision.left_out.iter().map(|(name, why)| (name.as_str(), *why)).collect();
+        let left: Vec<_> = decision
+            .left_out
+            .iter()
+            .map(|(name, why)| (name.as_str(), *why))
+            .collect();
         assert_eq!(left, [("db", Exclusion::Forbidden), ("nope", Exclusion::Unknown)]);
         let error = ask(&policy(), Address::AsSeen, &["db"], 0).unwrap_err();
         assert_eq!(error.to_string(), "db is not among the client's services");
-        assert!(ask(&ClientPolicy::default(), Address::AsSeen, &["ssh"], 0).is_err(), "an empty list opens nothing");
+        assert!(
+            ask(&ClientPolicy::default(), Address::AsSeen, &["ssh"], 0).is_err(),
+            "an empty list opens nothing"
+        );
     }
 
     #[test]
     fn durations_are_capped_twice() {
         let secs = |policy: &ClientPolicy, asked| {
-            ask(policy, Address::AsSeen, &["ssh"], asked).unwrap().granted[0].1.duration.as_secs()
+            ask(policy, Address::AsSeen, &["ssh"], asked).unwrap().granted[0]
+                .1
+                .duration
+                .as_secs()
         };
         assert_eq!(secs(&policy(), 60), 60);
         assert_eq!(secs(&policy(), u32::MAX), 3600);
-        let short = ClientPolicy { max_duration: Some(Duration::from_secs(10)), ..policy() };
+        let short = ClientPolicy {
+            max_duration: Some(Duration::from_secs(10)),
+            ..policy()
+        };
         assert_eq!([secs(&short, 0), secs(&short, 60)], [10, 10]);
     }
 
     #[test]
     fn address_forms_and_sources() {
-        let explicit_only = ClientPolicy { address: AddressRule::Explicit, ..policy() };
-        assert_eq!(ask(&explicit_only, Address::AsSeen, &["ssh"], 0), Err(PolicyError::MustBeExplicit));
-        assert_eq!(ask(&explicit_only, explicit("192.0.2.9"), &["ssh"], 0).unwrap().address, IpAddr::from([192, 0, 2, 9]));
-        let as_seen_only = ClientPolicy { address: AddressRule::AsSeen, ..policy() };
-        assert_eq!(ask(&as_seen_only, explicit("192.0.2.9"), &["ssh"], 0), Err(PolicyError::MustBeAsSeen));
-        let near = ClientPolicy { sources: ["192.0.2.0/29".parse().unwrap()].into(), ..policy() };
+        let explicit_only = ClientPolicy {
+            address: AddressRule::Explicit,
+            ..policy()
+        };
+        assert_eq!(
+            ask(&explicit_only, Address::AsSeen, &["ssh"], 0),
+            Err(PolicyError::MustBeExplicit)
+        );
+        assert_eq!(
+            ask(&explicit_only, explicit("192.0.2.9"), &["ssh"], 0).unwrap().address,
+            IpAddr::from([192, 0, 2, 9])
+        );
+        let as_seen_only = ClientPolicy {
+            address: AddressRule::AsSeen,
+            ..policy()
+        };
+        assert_eq!(
+            ask(&as_seen_only, explicit("192.0.2.9"), &["ssh"], 0),
+            Err(PolicyError::MustBeAsSeen)
+        );
+        let near = ClientPolicy {
+            sources: ["192.0.2.0/29".parse().unwrap()].into(),
+            ..policy()
+        };
         assert!(ask(&near, Address::AsSeen, &["ssh"], 0).is_ok());
-        assert!(matches!(ask(&near, explicit("192.0.2.9"), &["ssh"], 0), Err(PolicyError::Source(_))));
+        assert!(matches!(
+            ask(&near, explicit("192.0.2.9"), &["ssh"], 0),
+            Err(PolicyError::Source(_))
+        ));
         for local in ["127.0.0.1", "::1", "169.254.1.1", "fe80::1"] {
-            assert!(matches!(ask(&policy(), explicit(local), &["ssh"], 0), Err(PolicyError::Local(_))), "{local}");
-            let allowed = ClientPolicy { allow_local: true, ..policy() };
+            assert!(
+                matches!(ask(&policy(), explicit(local), &["ssh"], 0), Err(PolicyError::Local(_))),
+                "{local}"
+            );
+            let allowed = ClientPolicy {
+                allow_local: true,
+                ..policy()
+            };
             assert!(ask(&allowed, explicit(local), &["ssh"], 0).is_ok(), "{local}");
         }
     }
@@ -222,15 +306,30 @@ mod tests {
     fn nobodys_source_opens_nothing() {
         for nobody in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
             let names = ["ssh".parse().unwrap()];
-            let outcome = decide(&services(), &policy(), Address::AsSeen, nobody.parse().unwrap(), &names, 0);
+            let outcome = decide(
+                &services(),
+                &policy(),
+                Address::AsSeen,
+                nobody.parse().unwrap(),
+                &names,
+                0,
+            );
             assert!(matches!(outcome, Err(PolicyError::NoHost(_))), "{nobody}");
         }
     }
 
     #[test]
     fn a_prefix_has_no_host_bits() {
-        let wide = ClientPolicy { widen: Widen { v4: 24, v6: 64 }, ..policy() };
-        let opened = |address| ask(&wide, explicit(address), &["ssh"], 0).unwrap().granted[0].1.opened.to_string();
+        let wide = ClientPolicy {
+            widen: Widen { v4: 24, v6: 64 },
+            ..policy()
+        };
+        let opened = |address| {
+            ask(&wide, explicit(address), &["ssh"], 0).unwrap().granted[0]
+                .1
+                .opened
+                .to_string()
+        };
         assert_eq!(opened("192.0.2.77"), "192.0.2.0/24");
         assert_eq!(opened("2001:db8::77"), "2001:db8::/64");
     }

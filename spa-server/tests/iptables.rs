@@ -15,8 +15,8 @@ use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
 use spa_server::config::{AtEnd, PortRange, Protocol};
 use spa_server::netlink::address::own_addresses;
-use spa_server::netlink::changes::Changes;
 use spa_server::netlink::monitor::Monitor;
+use spa_server::readable::Readable;
 
 const CLIENT: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
 const GATEWAY: [&str; 2] = ["10.99.0.1", "fd00:99::1"];

@@ -211,6 +211,17 @@ impl BackendKind {
         ("command", Self::Command),
     ];
 
+    /// Its name in server.toml, status and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::TcpWrappers => "tcp-wrappers",
+            Self::Command => "command",
+        }
+    }
+
     /// Whether packets are judged: such a service has ports and can be hidden.
     #[must_use]
     pub fn is_firewall(self) -> bool {

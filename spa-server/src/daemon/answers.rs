@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use spa_keys::text;
 use spa_keys::units::format_time;
-use spa_keys::{file, text};
 use tracing::info;
 
 use super::Daemon;
@@ -48,7 +48,12 @@ struct ResetParameters {
 
 impl Daemon {
     pub(super) fn answer(&mut self, request: Request) {
-        let Request { method, parameters, uid, reply } = request;
+        let Request {
+            method,
+            parameters,
+            uid,
+            reply,
+        } = request;
         let answer = match method.as_str() {
             "spa.Status" => Ok(self.status()),
             "spa.Grants" => Ok(self.list_grants()),
@@ -66,7 +71,13 @@ impl Daemon {
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
-        let gateway: Vec<_> = self.gateway.sieve().identities().iter().map(|own| text::fingerprint(own.public())).collect();
+        let gateway: Vec<_> = self
+            .gateway
+            .sieve()
+            .identities()
+            .iter()
+            .map(|own| text::fingerprint(own.public()))
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -127,20 +138,29 @@ impl Daemon {
             Reason::Copy => load(&counters.copy),
             _ => 0,
         };
-        let count = |reason: Reason| (reason.name().to_string(), (self.refusals.count(reason) + of_threads(reason)).into());
+        let count = |reason: Reason| {
+            (
+                reason.name().to_string(),
+                (self.refusals.count(reason) + of_threads(reason)).into(),
+            )
+        };
         Reason::ALL.into_iter().map(count).collect()
     }
 
     fn list_grants(&self) -> Value {
         let now = clock::now();
-        let grants: Vec<_> = self.grants.live().map(|(key, grant)| self.grant(key, grant, &now)).collect();
+        let grants: Vec<_> = self
+            .grants
+            .live()
+            .map(|(key, grant)| self.grant(key, grant, &now))
+            .collect();
         json!({ "grants": grants })
     }
 
     fn grant(&self, key: &GrantKey, grant: &Grant, now: &spa_proto::Moment) -> Value {
         let remaining = grant.end.unwrap_or_default().saturating_sub(now.uptime);
         json!({
-            "client": key.client.map(|client| self.keys.name_of(&client)),
+            "client": key.client.map(|client| self.name_of(&client)),
             "service": key.service,
             "address": key.address,
             "opened": grant.opened,
@@ -160,9 +180,12 @@ impl Daemon {
     /// Ends grants of a client or for an address; the keys stay good.
     fn close_grants(&mut self, asked: &CloseParameters, uid: u32) -> Reply {
         let key = match &asked.client {
-            Some(name) => Some(self.keys.key_of(name).ok_or_else(|| {
-                ControlError::failed(format!("there is no client {}", name.escape_debug()))
-            })?),
+            Some(name) => Some(
+                self.keys
+                    .client_named(name)
+                    .map(|view| *view.public_key())
+                    .ok_or_else(|| ControlError::failed(format!("there is no client {}", name.escape_debug())))?,
+            ),
             None => None,
         };
         if key.is_none() && asked.address.is_none() {
@@ -172,7 +195,10 @@ impl Daemon {
         let ended = self.end_grants("closed by command", |grant_key, _| {
             key.is_none_or(|key| grant_key.client == Some(key))
                 && asked.address.is_none_or(|address| address.contains(&grant_key.address))
-                && asked.service.as_ref().is_none_or(|service| *service == grant_key.service)
+                && asked
+                    .service
+                    .as_ref()
+                    .is_none_or(|service| *service == grant_key.service)
         });
         Ok(json!({ "closed": ended }))
     }
@@ -182,7 +208,9 @@ impl Daemon {
         for key in &asked.keys {
             let public = text::public_key(key).map_err(|error| ControlError::parameters(error.to_string()))?;
             let knock = self.journal.state().map(|state| state.last_knock(&public)).transpose();
-            let knock = knock.map_err(|error| ControlError::failed(error.to_string()))?.flatten();
+            let knock = knock
+                .map_err(|error| ControlError::failed(error.to_string()))?
+                .flatten();
             if let Some(knock) = knock {
                 knocks.push(json!({ "key": key, "at": format_time(knock.at), "address": knock.address }));
             }
@@ -192,8 +220,14 @@ impl Daemon {
 
     fn reset_replay(&mut self, asked: &ResetParameters, uid: u32) -> Reply {
         let key = text::public_key(&asked.key).map_err(|error| ControlError::parameters(error.to_string()))?;
-        self.journal.reset(&key).map_err(|error| ControlError::failed(error.to_string()))?;
-        info!(uid, client = self.keys.name_of(&key), "the replay record was reset, by command");
+        self.journal
+            .reset(&key)
+            .map_err(|error| ControlError::failed(error.to_string()))?;
+        info!(
+            uid,
+            client = self.name_of(&key),
+            "the replay record was reset, by command"
+        );
         Ok(json!({}))
     }
 }

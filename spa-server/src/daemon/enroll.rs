@@ -1,9 +1,9 @@
 //! A device becomes a client ("Enrollment in one packet").
 
 use spa_keys::client::psk_digest;
-use spa_keys::invites::Spent;
+use spa_keys::directory::Written;
 use spa_keys::state::{Change, EnrollmentRow, LastKnock};
-use spa_proto::{Act, Enrollment, Knock, Moment, Psk, PublicKey};
+use spa_proto::{Act, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
 use super::Daemon;
@@ -13,7 +13,9 @@ impl Daemon {
     /// Stores the new client and the spent invite in one step, then writes their files.
     pub(super) fn enroll(&mut self, now: Moment, knock: Knock) {
         let (invite, source) = (*knock.client(), knock.source());
-        let Act::Enroll(enrollment) = knock.into_request().act else { return };
+        let Act::Enroll(enrollment) = knock.into_request().act else {
+            return;
+        };
         let refuse = |daemon: &mut Self, name: Option<String>, detail: &str| {
             daemon.refused(Refused::new(now.wall, Some(source), Reason::Enroll, detail).of(name));
         };
@@ -29,10 +31,18 @@ impl Daemon {
             return refuse(self, Some(name), "the invite was spent with another PSK");
         }
         if view.pin.is_some() {
-            return refuse(self, Some(name), "the invite demands a PIN, which this version cannot check");
+            return refuse(
+                self,
+                Some(name),
+                "the invite demands a PIN, which this version cannot check",
+            );
         }
-        if self.keys.is_taken(&name) {
-            return refuse(self, Some(name), "a client of that name has appeared since the invite was made");
+        if self.keys.client_named(&name).is_some() || self.keys.broken_client(&name).is_some() {
+            return refuse(
+                self,
+                Some(name),
+                "a client of that name has appeared since the invite was made",
+            );
         }
         let row = EnrollmentRow {
             invite,
@@ -44,7 +54,13 @@ impl Daemon {
             source: source.ip().to_canonical(),
         };
         self.journal.stage(Change::Enrollment(row, copy(&enrollment.psk)));
-        self.journal.stage(Change::Knock(invite, LastKnock { at: now.wall, address: source.ip().to_canonical() }));
+        self.journal.stage(Change::Knock(
+            invite,
+            LastKnock {
+                at: now.wall,
+                address: source.ip().to_canonical(),
+            },
+        ));
         if let Err(error) = self.journal.commit() {
             let detail = format!("not recorded, so not enrolled: {error}");
             self.refused(Refused::new(now.wall, Some(source), Reason::Record, detail).of(Some(name)));
@@ -54,12 +70,18 @@ impl Daemon {
         let label = enrollment.label.as_str().to_string();
         let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
         info!(client = name, source = %source.ip(), label, key = fingerprint, "enrolled");
-        self.write_enrolled(&invite, &enrollment, Spent::by(&enrollment, now.wall));
+        self.write_enrolled(&invite, enrollment, now.wall);
     }
 
     /// A repeat has used its timestamp up; that must be durable all the same.
     fn settle_repeat(&mut self, invite: PublicKey, now: Moment, source: std::net::SocketAddr) {
-        self.journal.stage(Change::Knock(invite, LastKnock { at: now.wall, address: source.ip().to_canonical() }));
+        self.journal.stage(Change::Knock(
+            invite,
+            LastKnock {
+                at: now.wall,
+                address: source.ip().to_canonical(),
+            },
+        ));
         match self.journal.commit() {
             Ok(()) => self.accepted.enroll += 1,
             Err(error) => warn!("a repeated enroll could not be recorded: {error}"),
@@ -67,9 +89,12 @@ impl Daemon {
     }
 
     /// Writes the client's file and marks the invite; what fails is rolled forward at the next start.
-    pub(super) fn write_enrolled(&mut self, invite: &PublicKey, enrollment: &Enrollment, spent: Spent) {
-        match self.keys.enroll(invite, enrollment, spent) {
-            Ok(()) => {
+    fn write_enrolled(&mut self, invite: &PublicKey, enrollment: Enrollment, at: UnixTime) {
+        match self.keys.write_enrollment(invite, enrollment, at) {
+            Ok(written) => {
+                if written == Written::Gone {
+                    warn!("an enrolled client's file was not written: the invite's was taken away meanwhile");
+                }
                 self.journal.stage(Change::EnrollmentWritten(*invite));
                 if let Err(error) = self.journal.commit() {
                     warn!("that an enrollment was written could not be recorded: {error}");
@@ -88,10 +113,19 @@ impl Daemon {
             None => return,
         };
         for (row, psk) in rows {
-            let (Some(psk), Ok(label)) = (psk, row.label.parse()) else { continue };
-            info!(client = row.name, "writing the file of an enrollment that was stored and not written");
-            let enrollment = Enrollment { public_key: row.public_key, psk, label };
-            self.write_enrolled(&row.invite, &enrollment, Spent::by(&enrollment, row.at));
+            let (Some(psk), Ok(label)) = (psk, row.label.parse()) else {
+                continue;
+            };
+            info!(
+                client = row.name,
+                "writing the file of an enrollment that was stored and not written"
+            );
+            let enrollment = Enrollment {
+                public_key: row.public_key,
+                psk,
+                label,
+            };
+            self.write_enrolled(&row.invite, enrollment, row.at);
         }
     }
 }

@@ -3,8 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use spa_keys::directory::ClientView;
 use spa_keys::state::{Change, GrantRow, LastKnock};
-use spa_proto::{Act, Address, Claim, Code, Datagram, Knock, Moment, PublicKey, Refusal, Request, ServiceName, UnixTime};
+use spa_proto::{
+    Act, Address, Claim, Code, Datagram, Knock, Moment, PublicKey, Refusal, Request, ServiceName, UnixTime,
+};
 use tracing::{info, warn};
 
 use super::Daemon;
@@ -67,8 +70,16 @@ impl Daemon {
     }
 
     fn judge(&mut self, now: Moment, candidate: &Candidate) -> Result<Knock, Refusal> {
-        let Candidate { source, destination, payload } = candidate;
-        let datagram = Datagram { source: *source, destination: *destination, payload };
+        let Candidate {
+            source,
+            destination,
+            payload,
+        } = candidate;
+        let datagram = Datagram {
+            source: *source,
+            destination: *destination,
+            payload,
+        };
         self.gateway.handle(now, &datagram, &mut self.keys, &mut self.journal)
     }
 
@@ -76,7 +87,11 @@ impl Daemon {
     fn decide(&mut self, now: Moment, knock: &Knock, batch: &mut Batch) {
         let Request { timestamp, code, act } = knock.request();
         let (address, services, duration_s) = match act {
-            Act::Open { address, duration_s, services } => (*address, services, Some(*duration_s)),
+            Act::Open {
+                address,
+                duration_s,
+                services,
+            } => (*address, services, Some(*duration_s)),
             Act::Close { address, services } => (*address, services, None),
             Act::Enroll(_) => return,
         };
@@ -88,11 +103,22 @@ impl Daemon {
                 return self.refused(Refused::new(now.wall, Some(knock.source()), reason, detail).of(name));
             }
         };
-        let who = Who { name, key: *knock.client(), source: knock.source(), address: decision.address };
+        let who = Who {
+            name,
+            key: *knock.client(),
+            source: knock.source(),
+            address: decision.address,
+        };
         for (service, why) in &decision.left_out {
             warn!(client = who.name, source = %source, service = %service, "left out: {service} {why}");
         }
-        self.journal.stage(Change::Knock(who.key, LastKnock { at: now.wall, address: source }));
+        self.journal.stage(Change::Knock(
+            who.key,
+            LastKnock {
+                at: now.wall,
+                address: source,
+            },
+        ));
         for (service, terms) in &decision.granted {
             let outcome = match duration_s {
                 Some(_) => self.stage_open(now, &who, service, terms, *timestamp, batch),
@@ -103,7 +129,10 @@ impl Daemon {
                 self.refused(refused.of(Some(who.name.clone())));
             }
         }
-        batch.counted.push(Counted { who, closes: duration_s.is_none() });
+        batch.counted.push(Counted {
+            who,
+            closes: duration_s.is_none(),
+        });
     }
 
     /// What the policy makes of it, with the client's name.
@@ -119,14 +148,24 @@ impl Daemon {
         let Some(view) = self.keys.client(client) else {
             return Err((None, Reason::Who, "the client was taken away meanwhile".into()));
         };
-        let name = view.name.to_string();
+        let name = view.name().to_string();
         // Whoever demands a code must not be opened for without one, also where codes cannot be checked yet.
-        if view.one_time_code.is_some() && duration_s.is_some() {
-            let given = if code.is_some() { "cannot be checked by this version" } else { "is missing" };
+        if view.one_time_code().is_some() && duration_s.is_some() {
+            let given = if code.is_some() {
+                "cannot be checked by this version"
+            } else {
+                "is missing"
+            };
             return Err((Some(name), Reason::Code, format!("the one-time code {given}")));
         }
-        let decision =
-            policy::decide(&self.config.services, view.policy, address, source, services, duration_s.unwrap_or(0));
+        let decision = policy::decide(
+            &self.config.services,
+            view.policy(),
+            address,
+            source,
+            services,
+            duration_s.unwrap_or(0),
+        );
         match decision {
             Ok(decision) => Ok((name, decision)),
             Err(error) => Err((Some(name), Reason::Policy, error.to_string())),
@@ -142,19 +181,33 @@ impl Daemon {
         timestamp: UnixTime,
         batch: &mut Batch,
     ) -> Result<(), (Reason, String)> {
-        let key = GrantKey { client: Some(who.key), address: who.address, service: service.into() };
+        let key = GrantKey {
+            client: Some(who.key),
+            address: who.address,
+            service: service.into(),
+        };
         let before = self.grants.get(&key).cloned();
         if before.is_none() && self.grants.count_of(&who.key) >= MOST_GRANTS {
             return Err((Reason::Policy, format!("the client has {MOST_GRANTS} grants already")));
         }
-        let terms = Terms { duration: self.until_expiry(&who.key, now.wall, terms.duration), ..terms.clone() };
+        let terms = Terms {
+            duration: self.until_expiry(&who.key, now.wall, terms.duration),
+            ..terms.clone()
+        };
         let moved = self.grants.open(&key, &terms, timestamp, now.wall, now.uptime);
         let moved = moved.map_err(|_| older(service))?;
         if let Some(door) = moved {
             batch.actions.push(Action::Close { who: who.clone(), door });
         }
-        let door = Door { service: service.into(), opened: terms.opened };
-        batch.actions.push(Action::Open { who: who.clone(), door, end: now.uptime + terms.duration });
+        let door = Door {
+            service: service.into(),
+            opened: terms.opened,
+        };
+        batch.actions.push(Action::Open {
+            who: who.clone(),
+            door,
+            end: now.uptime + terms.duration,
+        });
         self.stage_grant(&key);
         batch.undo.push((key, before));
         Ok(())
@@ -168,12 +221,19 @@ impl Daemon {
         timestamp: UnixTime,
         batch: &mut Batch,
     ) -> Result<(), (Reason, String)> {
-        let key = GrantKey { client: Some(who.key), address: who.address, service: service.into() };
+        let key = GrantKey {
+            client: Some(who.key),
+            address: who.address,
+            service: service.into(),
+        };
         let before = self.grants.get(&key).cloned();
         if before.is_none() && self.grants.count_of(&who.key) >= MOST_GRANTS {
             return Err((Reason::Policy, format!("the client has {MOST_GRANTS} grants already")));
         }
-        let door = self.grants.close(&key, timestamp, now.wall, now.uptime).map_err(|_| older(service))?;
+        let door = self
+            .grants
+            .close(&key, timestamp, now.wall, now.uptime)
+            .map_err(|_| older(service))?;
         if let Some(door) = door {
             batch.actions.push(Action::Close { who: who.clone(), door });
         }
@@ -184,8 +244,14 @@ impl Daemon {
 
     /// A grant never outlasts its client.
     pub(super) fn until_expiry(&self, client: &PublicKey, wall: UnixTime, duration: Duration) -> Duration {
-        let expires = self.keys.client(client).and_then(|view| view.expires);
-        expires.map_or(duration, |expires| if expires > wall { duration.min(expires.distance(wall)) } else { Duration::ZERO })
+        let expires = self.keys.client(client).and_then(ClientView::expires);
+        expires.map_or(duration, |expires| {
+            if expires > wall {
+                duration.min(expires.distance(wall))
+            } else {
+                Duration::ZERO
+            }
+        })
     }
 
     /// Stages a grant as the table now has it.
@@ -205,7 +271,11 @@ impl Daemon {
             return self.take_back(batch, &error.to_string());
         }
         for counted in &batch.counted {
-            *(if counted.closes { &mut self.accepted.close } else { &mut self.accepted.open }) += 1;
+            *(if counted.closes {
+                &mut self.accepted.close
+            } else {
+                &mut self.accepted.open
+            }) += 1;
         }
         for action in batch.actions {
             self.act(action);
@@ -238,7 +308,11 @@ impl Daemon {
         let now = clock::now();
         let latest = self.grants.door_end(&door).unwrap_or(end);
         let remaining = latest.saturating_sub(now.uptime);
-        let opening = Opening { door, client: Some(who.name.clone()), remaining };
+        let opening = Opening {
+            door,
+            client: Some(who.name.clone()),
+            remaining,
+        };
         let outcome = self.doors.open(&opening);
         let (client, address, source) = (&who.name, who.address, who.source.ip().to_canonical());
         let Door { service, opened } = &opening.door;
@@ -251,7 +325,11 @@ impl Daemon {
             Err(error) => {
                 let refused = Refused::new(now.wall, Some(who.source), Reason::Backend, error.to_string());
                 self.refused(refused.of(Some(who.name.clone())));
-                let key = GrantKey { client: Some(who.key), address, service: service.clone() };
+                let key = GrantKey {
+                    client: Some(who.key),
+                    address,
+                    service: service.clone(),
+                };
                 self.end_grants("it could not be opened", |ended, _| *ended == key);
             }
         }
@@ -264,9 +342,13 @@ impl Daemon {
         let _ = match self.grants.doors().get(door) {
             None => self.doors.close(door),
             Some((end, client)) => {
-                let client = client.and_then(|key| Some(self.keys.client(&key)?.name.to_string()));
+                let client = client.and_then(|key| Some(self.keys.client(&key)?.name().to_string()));
                 let remaining = end.saturating_sub(now);
-                self.doors.open(&Opening { door: door.clone(), client, remaining })
+                self.doors.open(&Opening {
+                    door: door.clone(),
+                    client,
+                    remaining,
+                })
             }
         };
     }
@@ -281,7 +363,9 @@ impl Daemon {
             if let Some(grant) = self.grants.get(key) {
                 doors.push(grant.door(key));
             }
-            let client = key.client.and_then(|client| Some(self.keys.client(&client)?.name.to_string()));
+            let client = key
+                .client
+                .and_then(|client| Some(self.keys.client(&client)?.name().to_string()));
             info!(client, address = %key.address, service = key.service, "ended: {why}");
         }
         // A door that shuts does not wait for the disk: what is not recorded is shut again at the next start.
@@ -294,12 +378,18 @@ impl Daemon {
 
     fn refuse(&mut self, now: Moment, source: SocketAddr, refusal: &Refusal) {
         let client = match &refusal.claim {
-            Claim::Proven(key) => self.keys.name_of(key),
+            Claim::Proven(key) => self.name_of(key),
             Claim::Nobody => None,
         };
         let reason = Reason::from(&refusal.reason);
         let refused = Refused::new(now.wall, Some(source), reason, refusal.reason.to_string());
         self.refused(refused.of(client).off(refusal.reason.difference_s()));
+    }
+
+    /// The name of a client, or of the one that an invite is for.
+    pub(super) fn name_of(&self, key: &PublicKey) -> Option<String> {
+        let client = self.keys.client(key).map(|view| view.name().to_string());
+        client.or_else(|| Some(self.keys.invite(key)?.name.to_string()))
     }
 
     /// Counts, keeps and logs a refusal.
@@ -318,7 +408,10 @@ impl Daemon {
 }
 
 fn older(service: &str) -> (Reason, String) {
-    (Reason::Older, format!("a later request has changed the grant for {service} already"))
+    (
+        Reason::Older,
+        format!("a later request has changed the grant for {service} already"),
+    )
 }
 
 /// A grant as it is written.
@@ -349,16 +442,29 @@ impl LogLimit {
     fn log(&mut self, refused: &Refused, now: Duration) {
         if now.saturating_sub(self.since) >= Duration::from_secs(1) {
             if self.held_back > 0 {
-                warn!(held_back = self.held_back, "more was refused than is logged; status counts all of it");
+                warn!(
+                    held_back = self.held_back,
+                    "more was refused than is logged; status counts all of it"
+                );
             }
-            *self = Self { since: now, lines: 0, held_back: 0 };
+            *self = Self {
+                since: now,
+                lines: 0,
+                held_back: 0,
+            };
         }
         self.lines += 1;
         if self.lines > Self::LINES_PER_SECOND {
             self.held_back += 1;
             return;
         }
-        let Refused { client, source, difference_s, detail, .. } = refused;
+        let Refused {
+            client,
+            source,
+            difference_s,
+            detail,
+            ..
+        } = refused;
         let (source, reason, step) = (source.as_deref().unwrap_or("-"), refused.reason.name(), refused.step);
         match client {
             Some(client) => warn!(client, source, reason, step, difference_s, "refused: {detail}"),

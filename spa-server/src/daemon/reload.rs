@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use spa_keys::Changes;
+use spa_keys::directory::{ClientState, ClientView, Kind, Reload};
 use spa_keys::gateway::GatewayKey;
-use spa_proto::{Gateway, UnixTime};
+use spa_proto::{Gateway, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
 use super::{Daemon, Loaded, start};
@@ -13,11 +15,14 @@ use crate::clock;
 use crate::config::{Config, Finding};
 use crate::doors::Doors;
 use crate::grant::{Grant, GrantKey};
-use crate::netlink::monitor::Monitor;
 
 impl Loaded {
     pub(super) fn of(file: &Path, at: UnixTime) -> Self {
-        Self { at, digest: digest(file), rejected: None }
+        Self {
+            at,
+            digest: digest(file),
+            rejected: None,
+        }
     }
 
     /// Whether the file is another than the one in force.
@@ -47,14 +52,17 @@ impl Daemon {
 
     fn try_reload(&mut self) -> Result<(), String> {
         let (config, warnings) = Config::load(&self.paths.config).map_err(|findings| told(&findings))?;
-        warnings.iter().for_each(|finding| warn!(code = finding.code, "{}", finding.text));
+        warnings
+            .iter()
+            .for_each(|finding| warn!(code = %finding.code, "{}", finding.text));
         let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| error.to_string())?;
         let doors = self.protect_anew(&config)?;
         let capture = self.capture_anew(&config, identities)?;
         let old = std::mem::replace(&mut self.config, config);
         self.doors = doors;
         if let Some(capture) = capture {
-            self.interfaces.retain(|name, _| self.config.listen.interfaces.contains(name));
+            self.interfaces
+                .retain(|name, _| self.config.listen.interfaces.contains(name));
             self.capture = capture;
         }
         self.refresh_addresses();
@@ -95,28 +103,47 @@ impl Daemon {
         }
         let (sieve, events) = (self.gateway.sieve().clone(), self.event_sender.clone());
         let capture = Capture::start(&new.interfaces, &new.ports, sieve, events);
-        capture.map(Some).map_err(|error| format!("no thread could be started: {error}"))
+        capture
+            .map(Some)
+            .map_err(|error| format!("no thread could be started: {error}"))
     }
 
     fn watch_tables(&mut self) {
-        let (tables, _) = self.doors.watch();
-        self.watches.tables =
-            if tables.is_empty() { None } else { start::watch(Monitor::tables(&tables), "firewall changes") };
+        self.watches.tables = start::watch_tables(&self.doors);
     }
 
     /// Something in clients.d or invites.d has changed.
     pub(super) fn on_folders(&mut self) {
-        let changes = match self.watches.folders.get_ref().drain() {
-            Ok(changes) => changes,
-            Err(error) => return error!("changes in clients.d are not told any more: {error}"),
-        };
-        for note in self.keys.apply(&changes) {
-            match note.broken {
-                Some(why) => error!(file = %note.file, "this file is disabled until it is whole: {why}"),
-                None => info!(file = %note.file, "loaded"),
+        let changes = self.watches.folders.get_mut().drain().unwrap_or_else(|error| {
+            warn!("changes in clients.d may have been missed, all of it is read again: {error}");
+            Changes {
+                all: true,
+                ..Changes::default()
             }
+        });
+        match self.keys.apply(&changes) {
+            Ok(outcomes) => outcomes
+                .iter()
+                .for_each(|(kind, stem, outcome)| self.say_reloaded(*kind, stem, *outcome)),
+            Err(error) => error!("clients.d could not be read again, what was known stays: {error}"),
         }
         self.review_grants();
+    }
+
+    fn say_reloaded(&self, kind: Kind, stem: &str, outcome: Reload) {
+        let what = if kind == Kind::Client { "client" } else { "invite" };
+        match outcome {
+            Reload::Unchanged => {}
+            Reload::Loaded => info!(file = stem, "{what} loaded"),
+            Reload::Removed => info!(file = stem, "{what} gone"),
+            Reload::Broken => {
+                let broken = self
+                    .keys
+                    .broken()
+                    .find(|(found, name, _)| (*found, *name) == (kind, stem));
+                broken.into_iter().for_each(|(.., broken)| start::say_broken(broken));
+            }
+        }
     }
 
     /// Ends what the clients and services of today do not allow any more, and what outlasts its client.
@@ -124,7 +151,9 @@ impl Daemon {
         let now = clock::now();
         let allowed = |daemon: &Self, key: &GrantKey, _: &Grant| {
             let service = daemon.config.services.iter().any(|service| service.name == key.service);
-            let client = key.client.is_none_or(|client| daemon.keys.may_open(&client, &key.service, now.wall));
+            let client = key
+                .client
+                .is_none_or(|client| daemon.may_open(&client, &key.service, now.wall));
             service && client
         };
         let unwanted: Vec<GrantKey> = self
@@ -139,6 +168,13 @@ impl Daemon {
         self.shorten_grants();
     }
 
+    fn may_open(&self, client: &PublicKey, service: &str, wall: UnixTime) -> bool {
+        let allows = |view: ClientView<'_>| view.policy().services.iter().any(|own| own.as_str() == service);
+        self.keys
+            .client(client)
+            .is_some_and(|view| view.state(wall) == ClientState::Active && allows(view))
+    }
+
     /// A client whose end was moved nearer takes its grants with it.
     fn shorten_grants(&mut self) {
         let now = clock::now();
@@ -147,7 +183,11 @@ impl Daemon {
             let allowed = daemon.until_expiry(&key.client?, now.wall, left);
             (allowed < left).then(|| (key.clone(), now.uptime + allowed))
         };
-        let shortened: Vec<_> = self.grants.live().filter_map(|(key, grant)| over(self, key, grant)).collect();
+        let shortened: Vec<_> = self
+            .grants
+            .live()
+            .filter_map(|(key, grant)| over(self, key, grant))
+            .collect();
         for (key, end) in shortened {
             if let Some(door) = self.grants.shorten(&key, end) {
                 self.stage_grant(&key);
@@ -166,5 +206,10 @@ fn told(findings: &[Finding]) -> String {
         Some(line) => format!("line {line}: {}", finding.text),
         None => finding.text.clone(),
     };
-    findings.iter().filter(|finding| finding.is_error()).map(tell).collect::<Vec<_>>().join("; ")
+    findings
+        .iter()
+        .filter(|finding| finding.is_error())
+        .map(tell)
+        .collect::<Vec<_>>()
+        .join("; ")
 }

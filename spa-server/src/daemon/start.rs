@@ -4,15 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use spa_keys::directory::KeyDirectory;
+use spa_keys::directory::{BrokenFile, KeyDirectory};
 use spa_keys::gateway::GatewayKey;
 use spa_keys::state::{GrantRow, StateError};
-use spa_keys::watch::Watch;
 use spa_keys::{Exit, Failure};
+use spa_keys::{Paths, Watch};
 use spa_proto::{Gateway, Listen, Sieve, Windows};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
 use crate::backend::Opening;
@@ -25,11 +24,8 @@ use crate::grant::GrantKey;
 use crate::journal::Journal;
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
-use crate::paths::Paths;
+use crate::readable::Readable;
 use crate::refusals::Refusals;
-
-/// A daemon that is ready to run.
-pub type Started = Daemon;
 
 /// Why the daemon cannot start.
 #[derive(Debug)]
@@ -52,17 +48,23 @@ impl Daemon {
     /// # Errors
     ///
     /// [`StartError`] with what to try.
-    pub fn start(paths: Paths, dry_run: bool) -> Result<Started, StartError> {
+    pub fn start(paths: Paths, dry_run: bool) -> Result<Self, StartError> {
         let now = clock::now();
         let (config, warnings) = Config::load(&paths.config).map_err(StartError::Config)?;
-        warnings.iter().for_each(|finding| warn!(code = finding.code, "{}", finding.text));
-        let identities = GatewayKey::load(&paths.gateway_key).map_err(Failure::from)?.into_identities();
+        warnings
+            .iter()
+            .for_each(|finding| warn!(code = %finding.code, "{}", finding.text));
+        let identities = GatewayKey::load(&paths.gateway_key)
+            .map_err(Failure::from)?
+            .into_identities();
         let keys = KeyDirectory::load(&paths.clients, &paths.invites).map_err(Failure::from)?;
-        for broken in keys.broken() {
-            error!(file = %broken.path.display(), "this file is disabled until it is whole: {broken}");
-        }
+        keys.broken().for_each(|(.., broken)| say_broken(broken));
         let journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
-        let doors = if dry_run { Doors::recording(&config) } else { Doors::new(&config).map_err(failed)? };
+        let doors = if dry_run {
+            Doors::recording(&config)
+        } else {
+            Doors::new(&config).map_err(failure)?
+        };
         let gateway = Gateway::new(Sieve::new(identities, listen(&config)));
         let (event_sender, events) = mpsc::channel(QUEUE);
         make_run_folder(&paths.run)?;
@@ -111,11 +113,11 @@ impl Daemon {
             self.roll_forward();
             self.restore_grants();
         }
-        self.doors.protect().map_err(failed)?;
-        self.doors.self_test().map_err(failed)?;
+        self.doors.protect().map_err(failure)?;
+        self.doors.self_test().map_err(failure)?;
         self.review_grants();
         let openings = self.openings();
-        self.doors.reconcile(&openings).map_err(failed)?;
+        self.doors.reconcile(&openings).map_err(failure)?;
         self.say_clock();
         Ok(())
     }
@@ -131,14 +133,22 @@ impl Daemon {
         let now = clock::uptime();
         for row in rows {
             let end = self.durable_end(&row, now);
-            let key = GrantKey { client: row.client, address: row.address, service: row.service };
+            let key = GrantKey {
+                client: row.client,
+                address: row.address,
+                service: row.service,
+            };
             self.grants.restore(key, (row.opened, row.since, row.changed), end, now);
         }
     }
 
     fn durable_end(&self, row: &GrantRow, now: Duration) -> Option<Duration> {
         let end = Duration::from_nanos(row.end_boottime?);
-        let service = self.config.services.iter().find(|service| service.name == row.service)?;
+        let service = self
+            .config
+            .services
+            .iter()
+            .find(|service| service.name == row.service)?;
         let left = end.checked_sub(now)?;
         (row.boot_id == self.boot_id && left <= service.max_duration).then_some(end)
     }
@@ -146,7 +156,7 @@ impl Daemon {
     /// What stands open by the table.
     pub(super) fn openings(&self) -> Vec<Opening> {
         let now = clock::uptime();
-        let name = |key| Some(self.keys.client(&key)?.name.to_string());
+        let name = |key| Some(self.keys.client(&key)?.name().to_string());
         let opening = |(door, (end, client)): (_, (Duration, Option<_>))| Opening {
             door,
             client: client.and_then(name),
@@ -157,7 +167,7 @@ impl Daemon {
 
     /// A dry run beside the daemon leaves the socket to it.
     fn listen_for_commands(&self, requests: mpsc::Sender<crate::control::Request>) -> Result<Option<Control>, Failure> {
-        let path = self.paths.control();
+        let path = self.paths.control_socket();
         if self.dry_run && std::os::unix::net::UnixStream::connect(&path).is_ok() {
             warn!("the control socket stays with the daemon that runs; this dry run has none");
             // The channel must stay open, or the loop would find it closed.
@@ -178,12 +188,15 @@ fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration
     match Journal::open(&paths.state, now, wait) {
         Ok((journal, None)) => Ok(journal),
         Ok((journal, Some(why))) => {
-            error!(wait_s = wait.as_secs(), "{why}: everything is refused until a new record can be trusted");
+            error!(
+                wait_s = wait.as_secs(),
+                "{why}: everything is refused until a new record can be trusted"
+            );
             Ok(journal)
         }
-        Err(error @ StateError::Locked(_)) => {
-            Err(Failure::new(Exit::Failed, error).hint("spa-server status").hint("spa-server run --dry-run"))
-        }
+        Err(error @ StateError::Locked(_)) => Err(Failure::new(Exit::Failed, error)
+            .hint("spa-server status")
+            .hint("spa-server run --dry-run")),
         Err(error) => Err(Failure::new(Exit::Failed, error)),
     }
 }
@@ -197,24 +210,43 @@ pub(super) fn listen(config: &Config) -> Listen {
             None
         }
     };
-    Listen { ports: config.listen.ports.clone(), addresses }
+    Listen {
+        ports: config.listen.ports.clone(),
+        addresses,
+    }
 }
 
 fn watches(paths: &Paths, doors: &Doors) -> Result<Watches, Failure> {
     let cannot = |what: &str, error: &dyn fmt::Display| Failure::new(Exit::Failed, format!("{what}: {error}"));
     let folders = Watch::new(&paths.clients, &paths.invites).map_err(|e| cannot("clients.d cannot be watched", &e))?;
-    let folders = AsyncFd::new(folders).map_err(|e| cannot("clients.d cannot be watched", &e))?;
-    let (tables, _) = doors.watch();
+    let folders = Readable::new(folders).map_err(|e| cannot("clients.d cannot be watched", &e))?;
     Ok(Watches {
         folders,
-        tables: if tables.is_empty() { None } else { watch(Monitor::tables(&tables), "firewall changes") },
+        tables: watch_tables(doors),
         addresses: watch(Monitor::addresses(), "address changes"),
     })
 }
 
-pub(super) fn watch(monitor: Result<Monitor, crate::netlink::NetlinkError>, what: &str) -> Option<AsyncFd<Monitor>> {
+/// What tells of changes of the rules, if they can be told.
+pub(super) fn watch_tables(doors: &Doors) -> Option<Readable<Monitor>> {
+    let tables = doors.tables();
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    if tables.is_empty() {
+        None
+    } else {
+        watch(Monitor::tables(&tables), "firewall changes")
+    }
+}
+
+/// A client's file that cannot be believed, and why.
+pub(super) fn say_broken(broken: &BrokenFile) {
+    let (file, line, hint) = (broken.path.display(), broken.line, broken.hint.as_deref());
+    error!(%file, line, hint, "this file is disabled until it is whole: {}", broken.what);
+}
+
+fn watch(monitor: Result<Monitor, crate::netlink::NetlinkError>, what: &str) -> Option<Readable<Monitor>> {
     let watched = monitor.map_err(|error| error.to_string());
-    match watched.and_then(|monitor| AsyncFd::new(monitor).map_err(|error| error.to_string())) {
+    match watched.and_then(|monitor| Readable::new(monitor).map_err(|error| error.to_string())) {
         Ok(watched) => Some(watched),
         Err(error) => {
             warn!("{what} are not told here, they are looked for by time: {error}");
@@ -228,7 +260,9 @@ fn make_run_folder(run: &Path) -> Result<(), Failure> {
     spa_keys::file::create_dir(run, 0o755).map_err(Failure::from)
 }
 
-pub(super) fn failed(error: crate::backend::BackendError) -> Failure {
+/// A backend's failure for the command line.
+#[must_use]
+pub fn failure(error: crate::backend::BackendError) -> Failure {
     let failure = Failure::new(Exit::Failed, &error);
     match error.hint {
         Some(hint) => failure.hint(hint),

@@ -29,7 +29,10 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Duration) -> Self {
-        Self { doors: now + DOORS_EVERY, rules: None }
+        Self {
+            doors: now + DOORS_EVERY,
+            rules: None,
+        }
     }
 }
 
@@ -37,11 +40,14 @@ impl Daemon {
     /// How long nothing is due.
     pub(super) fn until_next(&mut self, now: Duration) -> Duration {
         if self.timers.rules.is_none() && self.watches.tables.is_none() {
-            let (tables, every) = self.doors.watch();
-            let every = every.or((!tables.is_empty()).then_some(RULES_EVERY));
-            self.timers.rules = every.map(|every| now + every);
+            self.timers.rules = Some(now + self.doors.look_every().unwrap_or(RULES_EVERY));
         }
-        let due = [Some(self.timers.doors), self.timers.rules, self.grants.next_event(), self.journal.waits_until()];
+        let due = [
+            Some(self.timers.doors),
+            self.timers.rules,
+            self.grants.next_event(),
+            self.journal.waits_until(),
+        ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
         next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
     }
@@ -79,7 +85,8 @@ impl Daemon {
 
     fn forget_grants(&mut self, now: Duration) {
         for (key, grant) in self.grants.forget(now) {
-            self.journal.stage(Change::ForgetGrant(row(&key, &grant, &self.boot_id)));
+            self.journal
+                .stage(Change::ForgetGrant(row(&key, &grant, &self.boot_id)));
         }
         if let Err(error) = self.journal.commit() {
             warn!("grants long over could not be forgotten: {error}");
@@ -88,7 +95,7 @@ impl Daemon {
 
     /// The firewall was changed, perhaps by ourselves: look at it once it has settled.
     pub(super) fn on_tables(&mut self) {
-        let changed = self.watches.tables.as_ref().map(|tables| tables.get_ref().drain());
+        let changed = self.watches.tables.as_ref().map(|tables| tables.get().drain());
         match changed {
             Some(Ok(true)) if self.timers.rules.is_none() => self.timers.rules = Some(clock::uptime() + SETTLE),
             Some(Err(error)) => {
@@ -100,7 +107,7 @@ impl Daemon {
     }
 
     pub(super) fn on_addresses(&mut self) {
-        let changed = self.watches.addresses.as_ref().map(|addresses| addresses.get_ref().drain());
+        let changed = self.watches.addresses.as_ref().map(|addresses| addresses.get().drain());
         match changed {
             Some(Ok(true)) => self.refresh_addresses(),
             Some(Err(error)) => {

@@ -22,7 +22,7 @@ const TABLE_NAME: u16 = 1;
 /// More than a full receive buffer holds: who sends faster than this is read has changed something.
 const MANY: usize = 4096;
 
-/// A socket that becomes readable when something changed; [`Changes`](super::changes::Changes) waits for it.
+/// A socket that becomes readable when something changed; wait for it with [`Readable`](crate::readable::Readable).
 #[derive(Debug)]
 pub struct Monitor {
     fd: OwnedFd,

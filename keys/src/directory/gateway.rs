@@ -1,0 +1,52 @@
+//! What a gateway asks of the whole directory.
+
+use std::time::Duration;
+
+use spa_proto::{Enrollment, PublicKey, UnixTime, Windows};
+
+use super::{EnrollError, KeyDirectory, Written};
+use crate::client::Client;
+use crate::invites::Spent;
+
+impl KeyDirectory {
+    /// The greatest window of any client for open and close, and at least the default's.
+    #[must_use]
+    pub fn greatest_window(&self) -> Duration {
+        let windows = self.clients().map(|client| client.policy().windows().greatest());
+        windows.fold(Windows::default().greatest(), Duration::max)
+    }
+
+    /// Forgets what was computed with gateway keys that are not among `held`.
+    pub fn retain_shared(&mut self, held: &[PublicKey]) {
+        self.clients.iter_mut().for_each(|slot| slot.seat.retain(held));
+        self.invites.iter_mut().for_each(|slot| slot.seat.retain(held));
+    }
+
+    /// Writes what an enrollment brought: the new client's file, then the invite's. Said again it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EnrollError`] when either could not be written.
+    pub fn write_enrollment(
+        &mut self,
+        invite: &PublicKey,
+        enrollment: Enrollment,
+        at: UnixTime,
+    ) -> Result<Written, EnrollError> {
+        let Some(known) = self.invite(invite).map(crate::invites::Invite::duplicate) else {
+            return Ok(Written::Gone);
+        };
+        let spent = Spent::by(&enrollment, at);
+        let client = Client {
+            public_key: enrollment.public_key,
+            psk: enrollment.psk,
+            label: enrollment.label,
+            enrolled: Some(at),
+            revoked: None,
+            terms: known.terms,
+        };
+        let written = self.write_enrolled(&known.name, &client)?;
+        self.write_spent(invite, &spent)?;
+        Ok(written)
+    }
+}

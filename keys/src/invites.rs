@@ -1,0 +1,357 @@
+//! invites.d/: what the gateway keeps of the invites it gave out ("Enrollment in one packet").
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use rand_core::CryptoRng;
+use spa_proto::{Code, Enrollment, InviteSeed, Psk, PublicKey, UnixTime};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::client::{Client, Terms, psk_digest, write_time};
+use crate::fault::Fault;
+use crate::file::{self, FileError, Limits};
+use crate::load::LoadError;
+use crate::name::ClientName;
+use crate::table::Table;
+use crate::{text, units};
+
+const HEADER: &str = "# An invite. The gateway notes here when it was used.\n";
+
+/// What the gateway keeps of one invite.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// The public key of `C_invite`.
+    pub public_key: PublicKey,
+    /// `P_invite`.
+    pub psk: Psk,
+    /// The name that the client will have; reserved until the end.
+    pub name: ClientName,
+    /// The end, by the gateway's clock.
+    pub ends: UnixTime,
+    /// The PIN that must come with the enroll.
+    pub pin: Option<Code>,
+    /// What the client will get.
+    pub terms: Terms,
+    /// What it was spent for.
+    pub spent: Option<Spent>,
+}
+
+/// When and for whom an invite was spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// When.
+    pub at: UnixTime,
+    /// The key that was enrolled.
+    pub public_key: PublicKey,
+    /// SHA-256 of the PSK that was enrolled.
+    pub psk_digest: [u8; 32],
+}
+
+impl Spent {
+    /// Spent at `at` for the key and PSK of this enrollment.
+    #[must_use]
+    pub fn by(enrollment: &Enrollment, at: UnixTime) -> Self {
+        Self {
+            at,
+            public_key: enrollment.public_key,
+            psk_digest: psk_digest(&enrollment.psk),
+        }
+    }
+
+    /// Whether this is the same enroll again: same key, same PSK. It changes nothing and is no error.
+    #[must_use]
+    pub fn is_repeat(&self, enrollment: &Enrollment) -> bool {
+        let same_psk = self.psk_digest.ct_eq(&psk_digest(&enrollment.psk));
+        self.public_key == enrollment.public_key && bool::from(same_psk)
+    }
+}
+
+/// What can still become of an invite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InviteState {
+    /// It can be used.
+    Live,
+    /// It was used.
+    Spent,
+    /// It was never used, and its end has come.
+    Ended,
+}
+
+impl fmt::Display for InviteState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Live => "live",
+            Self::Spent => "spent",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+impl Invite {
+    /// The longest an invite may live.
+    pub const LONGEST: Duration = Duration::from_hours(30 * 24);
+    /// How long after its end an invite is remembered.
+    pub const REMEMBERED: Duration = Duration::from_hours(2 * 24);
+
+    /// A new invite, and the seed that goes into its text and nowhere else.
+    pub fn generate(name: ClientName, ends: UnixTime, terms: Terms, rng: &mut impl CryptoRng) -> (InviteSeed, Self) {
+        let seed = InviteSeed::generate(rng);
+        let invite = Self {
+            public_key: seed.secret_key().public(),
+            psk: seed.psk(),
+            name,
+            ends,
+            pin: None,
+            terms,
+            spent: None,
+        };
+        (seed, invite)
+    }
+
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            public_key: self.public_key,
+            psk: Psk::from_bytes(self.psk.expose()),
+            name: self.name.clone(),
+            ends: self.ends,
+            pin: self.pin,
+            terms: self.terms.duplicate(),
+            spent: self.spent.clone(),
+        }
+    }
+
+    /// Its state at `now`.
+    #[must_use]
+    pub fn state(&self, now: UnixTime) -> InviteState {
+        match &self.spent {
+            Some(_) => InviteState::Spent,
+            None if now >= self.ends => InviteState::Ended,
+            None => InviteState::Live,
+        }
+    }
+
+    /// Whether its end is so long ago that nothing of it can come any more.
+    #[must_use]
+    pub fn is_forgettable(&self, now: UnixTime) -> bool {
+        now > self.ends.saturating_add(Self::REMEMBERED)
+    }
+
+    /// Its file's name: `NAME@XXXXXXXX.toml`, the X being the first 4 bytes of its key.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let [a, b, c, d, ..] = self.public_key.0;
+        format!("{}@{:08x}.toml", self.name, u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] with its place for unknown keys, missing ones, and values that mean nothing.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let mut table = Table::parse(text)?;
+        let public_key = table.text("public-key", text::public_key)?;
+        let psk = table.text("psk", text::psk)?;
+        let name = table.text("name", str::parse)?;
+        let ends = table.text("ends", units::parse_time)?;
+        let terms = table.table("client")?;
+        let invite = Self {
+            public_key: table.required("public-key", public_key)?,
+            psk: table.required("psk", psk)?,
+            name: table.required("name", name)?,
+            ends: table.required("ends", ends)?,
+            pin: table.text("pin", parse_pin)?,
+            terms: read_terms(table.required("[client]", terms)?)?,
+            spent: table.table("spent")?.map(read_spent).transpose()?,
+        };
+        table.finish()?;
+        Ok(invite)
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        // Room for all, so that the secrets in it are never moved.
+        let mut out = Zeroizing::new(String::with_capacity(4096));
+        out.push_str(HEADER);
+        out.push_str("public-key = \"");
+        out.push_str(&text::encode(self.public_key.as_bytes()));
+        out.push_str("\"\npsk = \"");
+        out.push_str(&text::encode_secret(self.psk.expose()));
+        out.push_str("\"\nname = \"");
+        out.push_str(self.name.as_str());
+        out.push_str("\"\n");
+        write_time("ends", Some(self.ends), &mut out);
+        if let Some(pin) = self.pin {
+            out.push_str(&Zeroizing::new(format!("pin = \"{:08}\"\n", pin.number())));
+        }
+        out.push_str("\n# What the client gets.\n[client]\n");
+        self.terms.write(&mut out);
+        if let Some(spent) = &self.spent {
+            out.push_str("\n[spent]\n");
+            write_time("at", Some(spent.at), &mut out);
+            out.push_str("public-key = \"");
+            out.push_str(&text::encode(spent.public_key.as_bytes()));
+            out.push_str("\"\npsk-sha256 = \"");
+            out.push_str(&text::encode(&spent.psk_digest));
+            out.push_str("\"\n");
+        }
+        out
+    }
+
+    /// Reads the file of one invite.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]: the file may not be read, or its text is wrong.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let text = file::read_text(path, Limits::SECRET)?;
+        Self::parse(&text).map_err(|fault| LoadError::fault(path, fault))
+    }
+
+    /// Writes the invite into the directory `invites`, where no file of it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`file::create_new`].
+    pub fn create(&self, invites: &Path) -> Result<(), FileError> {
+        file::create_new(&invites.join(self.file_name()), self.to_text().as_bytes(), 0o600)
+    }
+
+    /// Writes the invite over its old file at `path`, in one step.
+    ///
+    /// # Errors
+    ///
+    /// As [`file::replace`].
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        file::replace(path, self.to_text().as_bytes(), 0o600)
+    }
+
+    /// The client that this enrollment makes, as the gateway stores it.
+    #[must_use]
+    pub fn client(&self, enrollment: &Enrollment, at: UnixTime) -> Client {
+        Client {
+            public_key: enrollment.public_key,
+            psk: Psk::from_bytes(enrollment.psk.expose()),
+            label: enrollment.label.clone(),
+            enrolled: Some(at),
+            revoked: None,
+            terms: self.terms.duplicate(),
+        }
+    }
+}
+
+fn parse_pin(text: &str) -> Result<Code, &'static str> {
+    let wrong = "a PIN is 8 digits";
+    if text.len() != 8 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong);
+    }
+    let number = text.parse().map_err(|_| wrong)?;
+    Code::new(number).map_err(|_| wrong)
+}
+
+fn read_terms(mut table: Table<'_>) -> Result<Terms, Fault> {
+    let terms = Terms::read(&mut table)?;
+    table.finish()?;
+    Ok(terms)
+}
+
+fn read_spent(mut table: Table<'_>) -> Result<Spent, Fault> {
+    let at = table.text("at", units::parse_time)?;
+    let public_key = table.text("public-key", text::public_key)?;
+    let psk_digest = table.text("psk-sha256", text::decode)?;
+    let spent = Spent {
+        at: table.required("at", at)?,
+        public_key: table.required("public-key", public_key)?,
+        psk_digest: *table.required("psk-sha256", psk_digest)?,
+    };
+    table.finish()?;
+    Ok(spent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use getrandom::SysRng;
+    use proptest::prelude::*;
+    use rand_core::UnwrapErr;
+
+    const ENDS: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn new() -> Invite {
+        let name = "alice-phone".parse().unwrap();
+        let (seed, invite) = Invite::generate(name, ENDS, Terms::default(), &mut UnwrapErr(SysRng));
+        assert_eq!(seed.secret_key().public(), invite.public_key);
+        invite
+    }
+
+    fn enrollment() -> Enrollment {
+        Enrollment {
+            public_key: PublicKey([3; 32]),
+            psk: Psk::from_bytes(&[4; 32]),
+            label: "phone".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut invite = new();
+        assert_eq!(Invite::parse(&invite.to_text()).unwrap(), invite);
+        invite.pin = Some(Code::new(1_234_567).unwrap());
+        invite.spent = Some(Spent::by(&enrollment(), ENDS));
+        invite.terms.expires = Some(ENDS);
+        assert_eq!(Invite::parse(&invite.to_text()).unwrap(), invite);
+    }
+
+    #[test]
+    fn states_follow_the_clock() {
+        let mut invite = new();
+        assert_eq!(
+            invite.state(ENDS.saturating_sub(Duration::from_nanos(1))),
+            InviteState::Live
+        );
+        assert_eq!(invite.state(ENDS), InviteState::Ended);
+        assert!(!invite.is_forgettable(ENDS.saturating_add(Invite::REMEMBERED)));
+        assert!(invite.is_forgettable(ENDS.saturating_add(Invite::REMEMBERED + Duration::from_nanos(1))));
+        invite.spent = Some(Spent::by(&enrollment(), ENDS));
+        assert_eq!(invite.state(UnixTime::default()), InviteState::Spent);
+        assert_eq!(invite.state(ENDS), InviteState::Spent);
+    }
+
+    #[test]
+    fn a_repeat_has_the_same_key_and_psk() {
+        let spent = Spent::by(&enrollment(), ENDS);
+        assert!(spent.is_repeat(&enrollment()));
+        let other = Enrollment {
+            psk: Psk::from_bytes(&[5; 32]),
+            ..enrollment()
+        };
+        assert!(!spent.is_repeat(&other));
+        let other = Enrollment {
+            public_key: PublicKey([5; 32]),
+            ..enrollment()
+        };
+        assert!(!spent.is_repeat(&other));
+    }
+
+    #[test]
+    fn files_are_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut invite = new();
+        invite.create(dir.path()).unwrap();
+        assert!(matches!(invite.create(dir.path()), Err(FileError::Exists { .. })));
+        invite.spent = Some(Spent::by(&enrollment(), ENDS));
+        invite.save(&dir.path().join(invite.file_name())).unwrap();
+        assert_eq!(Invite::load(&dir.path().join(invite.file_name())).unwrap(), invite);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text: String) {
+            let _ = Invite::parse(&text);
+            let _ = Invite::parse(&format!("{}{text}", *new().to_text()));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What the program says to right and wrong use.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use insta::assert_snapshot;
+use spa_keys::Demands;
+use spa_keys::profile::AddressMode;
+
+mod common;
+
+use common::{Device, invite, profile};
+
+/// A device with the profile `gw` of a gateway that is not there: nothing is to be sent.
+fn device() -> Device {
+    let device = Device::new();
+    device.write("gw", &profile("gw.invalid", &[62201]));
+    device
+}
+
+#[test]
+fn nothing_typed() {
+    let said = device().tell(&[]);
+    assert!(said.starts_with("exit 64\n---\n"), "{said}");
+    assert!(device().tell(&["--help"]).starts_with("exit 0\nOpens doors"));
+    assert!(
+        device()
+            .tell(&["open", "--help"])
+            .contains("Example: spa-client open gw.example.net ssh")
+    );
+}
+
+#[test]
+fn wrong_words() {
+    assert_snapshot!(device().tell(&["open", "gw"]), @r"
+    exit 64
+    ---
+    error: the following required arguments were not provided:
+      <SERVICE>...
+
+    Usage: spa-client open <PROFILE> <SERVICE>...
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "gw", "ssh", "--for", "1"]), @r#"
+    exit 64
+    ---
+    error: invalid value '1' for '--for <TIME>': "1" has no unit: write 1s, 1m, 1h or 1d
+
+    For more information, try '--help'.
+    "#);
+    assert_snapshot!(device().tell(&["open", "gw", "ssh", "--for", "0s"]), @r"
+    exit 64
+    ---
+    error: invalid value '0s' for '--for <TIME>': no time at all; leave it away for the default
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "gw", "ssh", "--for", "50000d"]), @r"
+    exit 64
+    ---
+    error: invalid value '50000d' for '--for <TIME>': longer than a request can carry (136 years)
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "gw", "SSH"]), @r"
+    exit 64
+    ---
+    error: invalid value 'SSH' for '<SERVICE>...': a service name is 1 to 63 characters, a-z or 0-9 first, then a-z 0-9 . _ / -
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "../gw", "ssh"]), @r"
+    exit 64
+    ---
+    error: invalid value '../gw' for '<PROFILE>': a profile's name is 1 to 240 characters, a-z or 0-9 first, then a-z 0-9 . _ -
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "gw", "ssh", "--address", "0.0.0.0"]), @r"
+    exit 64
+    ---
+    error: invalid value '0.0.0.0' for '--address <ADDRESS>': 0.0.0.0 is not the address of one host
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "gw", "ssh", "--as-seen", "--address", "192.0.2.7"]), @r"
+    exit 64
+    ---
+    error: the argument '--as-seen' cannot be used with '--address <ADDRESS>'
+
+    Usage: spa-client open --as-seen <PROFILE> <SERVICE>...
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["open", "gw", "ssh", "--once", "--wait"]), @r"
+    exit 64
+    ---
+    error: the argument '--once' cannot be used with '--wait'
+
+    Usage: spa-client open --once <PROFILE> <SERVICE>...
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(device().tell(&["close", "gw", "ssh", "ssh"]), @r"
+    exit 64
+    ---
+    error: service ssh stands there twice
+    ");
+}
+
+#[test]
+fn two_addresses_of_a_family() {
+    let typed = ["open", "gw", "ssh", "--address", "192.0.2.7", "--address", "192.0.2.8"];
+    assert_snapshot!(device().tell(&typed), @r"
+    exit 64
+    ---
+    error: two addresses of one family, where one IPv4 and one IPv6 address can be named
+    ");
+}
+
+#[test]
+fn a_profile_that_is_not_there() {
+    assert_snapshot!(device().tell(&["open", "gv", "ssh"]), @r"
+    exit 78
+    ---
+    error: there is no profile gv
+      try: one of those that exist: gw
+    ");
+    assert_snapshot!(device().tell(&["open", "gv", "ssh", "--json"]), @r#"
+    exit 78
+    {"sent":[],"services":[{"name":"ssh","state":"closed"}],"hints":["there is no profile gv","one of those that exist: gw"]}
+    ---
+    error: there is no profile gv
+      try: one of those that exist: gw
+    "#);
+    assert_snapshot!(Device::new().tell(&["show", "gv", "--json"]), @r#"
+    exit 78
+    {"profile":"gv","host":null,"ports":[],"name":null,"fingerprint":null,"gateway_public_key":null,"public_key":null,"address":null,"services":[],"error":"there is no profile gv"}
+    ---
+    error: there is no profile gv
+      try: spa-client enroll, with an invite from who runs the gateway
+    "#);
+}
+
+#[test]
+fn a_profile_that_is_wrong() {
+    let device = device();
+    let path = device.path().join("gw.toml");
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, whole.replace("psk = \"", "psk = \"SECRET")).unwrap();
+    assert_snapshot!(device.tell(&["open", "gw", "ssh"]), @r"
+    exit 78
+    ---
+    error: DIR/gw.toml, line 9, column 7: 49 characters, where a key has 43
+      psk = ...
+            ^
+    ");
+    fs::write(&path, whole.replace("host =", "hots =")).unwrap();
+    assert_snapshot!(device.tell(&["show", "gw"]), @r"
+    exit 78
+    ---
+    error: DIR/gw.toml, line 2, column 1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`
+      hots = ...
+      ^
+    ");
+    fs::write(&path, whole).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    assert_snapshot!(device.tell(&["close", "gw", "ssh"]), @r"
+    exit 78
+    ---
+    error: DIR/gw.toml is open to others (mode 0644, at most 0600)
+      try: chmod 600 DIR/gw.toml
+    ");
+    assert_snapshot!(device.tell(&["profiles"]), @r"
+    exit 0
+    gw  -  broken: DIR/gw.toml is open to others (mode 0644, at most 0600)
+    ---
+    ");
+    assert_snapshot!(device.tell(&["profiles", "--json"]), @r#"
+    exit 0
+    {"profiles":[{"profile":"gw","host":null,"name":null,"services":[],"error":"DIR/gw.toml is open to others (mode 0644, at most 0600)"}]}
+    ---
+    "#);
+}
+
+#[test]
+fn a_profile_that_is_a_link() {
+    let device = device();
+    symlink("gw.toml", device.path().join("link.toml")).unwrap();
+    assert_snapshot!(device.tell(&["show", "link"]), @r"
+    exit 78
+    ---
+    error: DIR/link.toml is a symbolic link, where only a regular file is read
+    ");
+}
+
+#[test]
+fn wait_needs_a_place_to_connect_to() {
+    let device = device();
+    let mut known = profile("gw.invalid", &[62201]);
+    known.services.get_mut(&"ssh".parse().unwrap()).unwrap().connect = Some("udp/53".parse().unwrap());
+    device.write("udp", &known);
+    assert_snapshot!(device.tell(&["open", "gw", "db", "--wait"]), @r#"
+    exit 64
+    ---
+    error: --wait cannot tell whether db is open: the profile does not say where it answers
+      try: connect = "tcp/22", or whatever its port is, under [services.db] in the profile
+      try: without --wait
+    "#);
+    assert_snapshot!(device.tell(&["open", "udp", "ssh", "--wait"]), @r"
+    exit 64
+    ---
+    error: --wait cannot tell whether ssh is open: udp/53 need not answer, only a TCP connection proves it
+      try: without --wait
+    ");
+}
+
+#[test]
+fn resolve_comes_later() {
+    let device = Device::new();
+    let mut known = profile("gw.invalid", &[62201]);
+    known.address = AddressMode::Resolve;
+    device.write("gw", &known);
+    assert_snapshot!(device.tell(&["open", "gw", "ssh"]), @r#"
+    exit 64
+    ---
+    error: the profile says address = "resolve", which this version cannot do
+      try: --address with this device's public address
+      try: --as-seen, if the gateway allows it
+    "#);
+}
+
+#[test]
+fn a_host_without_an_address() {
+    let said = device().tell(&["open", "gw", "ssh", "--once"]);
+    assert!(
+        said.starts_with("exit 1\n---\nerror: no address found for gw.invalid: "),
+        "{said}"
+    );
+    let said = device().tell(&["open", "gw", "ssh", "--once", "--json"]);
+    let start = r#"exit 1
+{"sent":[],"services":[{"name":"ssh","state":"closed"}],"hints":["no address found for gw.invalid"#;
+    assert!(said.starts_with(start), "{said}");
+}
+
+#[test]
+fn profiles_and_show() {
+    let device = device();
+    fs::write(device.path().join("Odd.toml"), "").unwrap();
+    assert_snapshot!(device.tell(&["profiles"]), @r"
+    exit 0
+    Odd  -           broken: a profile's name is 1 to 240 characters, a-z or 0-9 first, then a-z 0-9 . _ -
+    gw   gw.invalid  ssh
+    ---
+    ");
+    assert_snapshot!(device.tell(&["profiles", "--json"]), @r#"
+    exit 0
+    {"profiles":[{"profile":"Odd","host":null,"name":null,"services":[],"error":"a profile's name is 1 to 240 characters, a-z or 0-9 first, then a-z 0-9 . _ -"},{"profile":"gw","host":"gw.invalid","name":"anna-phone","services":["ssh"],"error":null}]}
+    ---
+    "#);
+    assert_snapshot!(device.tell(&["show", "gw"]), @r"
+    exit 0
+    profile      gw
+    host         gw.invalid
+    ports        62201
+    gateway      SHA256:GpLyOFLckI2XMWo7E1eCgRlsHdc9muXjE_P7a4lUv1U
+    own name     anna-phone
+    own key      Xf7dO2vUf2-ijuFdlp1bsOpTd01Ii9r53xxuASSz7yI
+    address      as-seen
+    service      ssh at tcp/22
+    ---
+    ");
+    assert_snapshot!(device.tell(&["show", "gw", "--json"]), @r#"
+    exit 0
+    {"profile":"gw","host":"gw.invalid","ports":[62201],"name":"anna-phone","fingerprint":"SHA256:GpLyOFLckI2XMWo7E1eCgRlsHdc9muXjE_P7a4lUv1U","gateway_public_key":"pOCSkrZRwni5dyxWn1-puxPZBrRqtoyd-dwrRAn4ogk","public_key":"Xf7dO2vUf2-ijuFdlp1bsOpTd01Ii9r53xxuASSz7yI","address":"as-seen","services":[{"name":"ssh","connect":"tcp/22","for_s":null}],"error":null}
+    ---
+    "#);
+    assert_snapshot!(Device::new().tell(&["profiles"]), @r"
+    exit 0
+    ---
+    note: no profiles yet: spa-client enroll makes one from an invite
+    ");
+}
+
+#[test]
+fn damaged_invites() {
+    let device = Device::new();
+    let text = invite("gw.invalid", &[62201], "ssh=tcp/22", Demands::default()).to_text();
+    assert_snapshot!(device.tell(&["enroll"]), @r"
+    exit 64
+    ---
+    error: no invite: standard input was empty
+      try: spa-client enroll INVITE
+    ");
+    assert_snapshot!(device.tell(&["enroll", "hello"]), @r"
+    exit 64
+    ---
+    error: not a whole invite: an invite begins with spa1-invite:
+      try: copy all of it, from spa1-invite: on
+    ");
+    assert_snapshot!(device.tell(&["enroll", &text[..text.len() - 3]]), @r"
+    exit 64
+    ---
+    error: not a whole invite: the invite is damaged or cut: its checksum does not match
+      try: copy all of it, from spa1-invite: on
+    ");
+    assert_snapshot!(device.tell(&["enroll", &text.replacen("AQAA", "AQAB", 1)]), @r"
+    exit 64
+    ---
+    error: not a whole invite: the invite is damaged or cut: its checksum does not match
+      try: copy all of it, from spa1-invite: on
+    ");
+    assert_snapshot!(device.tell_with(&["enroll", "-", "--json"], &text.replace('A', "A ")), @r#"
+    exit 64
+    {"profile":null,"host":null,"fingerprint":null,"name":null,"services":[],"ends":null,"sent":[],"hints":["not a whole invite: white space after the prefix, at character 2; an invite is one line","copy all of it, from spa1-invite: on"]}
+    ---
+    error: not a whole invite: white space after the prefix, at character 2; an invite is one line
+      try: copy all of it, from spa1-invite: on
+    "#);
+    assert!(!device.path().exists());
+}
+
+#[test]
+fn a_pin_comes_later() {
+    let device = Device::new();
+    let demands = Demands {
+        pin: true,
+        ..Demands::default()
+    };
+    let text = invite("gw.invalid", &[62201], "ssh", demands).to_text();
+    assert_snapshot!(device.tell(&["enroll", &text]), @r"
+    exit 1
+    ---
+    error: this invite demands a PIN, which this version cannot send
+      try: an invite without a PIN
+    ");
+    assert!(!device.path().exists());
+}
+
+#[test]
+fn an_invite_that_ended_is_sent_all_the_same() {
+    let device = Device::new();
+    let mut ended = invite("127.0.0.1", &[9], "ssh=tcp/22", Demands::default());
+    ended.end_s = 1_500_000_000;
+    ended.demands.explicit_address = true;
+    assert_snapshot!(device.tell(&["enroll", &ended.to_text()]), @r"
+    exit 0
+    gateway      SHA256:GpLyOFLckI2XMWo7E1eCgRlsHdc9muXjE_P7a4lUv1U
+    own name     anna-phone
+    services     ssh
+    invite ends  2017-07-14T02:40:00Z
+    profile      127.0.0.1
+    sent: enroll (3 datagrams to 127.0.0.1)
+    try: spa-client open 127.0.0.1 ssh
+    ---
+    warning: by the clock here this invite ended at 2017-07-14T02:40:00Z; the gateway's clock decides
+    warning: this gateway opens only for an address that is named: use open with --address
+    ");
+    assert_eq!(device.read("127.0.0.1").address, AddressMode::Resolve);
+}
+
+#[test]
+fn a_profile_is_not_overwritten() {
+    let device = device();
+    let text = invite("gw.invalid", &[62201], "ssh", Demands::default()).to_text();
+    let before = fs::read(device.path().join("gw.toml")).unwrap();
+    assert_snapshot!(device.tell(&["enroll", &text, "--profile", "gw"]), @r"
+    exit 1
+    ---
+    error: there is a profile gw already, and it was not made from this invite: DIR/gw.toml
+      try: another name with --profile NAME
+    ");
+    assert_eq!(fs::read(device.path().join("gw.toml")).unwrap(), before);
+}

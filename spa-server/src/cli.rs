@@ -1,0 +1,202 @@
+//! The command line: what is typed, and which part of the program it calls.
+
+mod check;
+mod init;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use spa_keys::{Control, Exit, Failure, Paths};
+
+use crate::config::template::ServiceArgument;
+
+const EXAMPLES: &str = "\
+Examples:
+  spa-server init --host gw.example.net --service ssh=tcp/22 --always-allow 192.0.2.0/28
+  spa-server check
+  spa-server run
+  spa-server status
+Everything below one folder, without touching the system: add --dir ./trial to every command.";
+
+/// The gateway of single-packet authorization: hides ports, and opens them for a while to who knocks right.
+#[derive(Debug, Parser)]
+#[command(name = "spa-server", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the files are.
+#[derive(Args, Debug)]
+struct Places {
+    /// Everything below this folder instead of the system's places
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Another server.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON object on stdout
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Places {
+    fn paths(&self) -> Paths {
+        Paths::new(self.dir.as_deref(), self.config.as_deref())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a gateway: identity, empty record, a commented server.toml. Changes no firewall
+    Init(InitArguments),
+    /// Say everything that is wrong, who could open what, and what would be hidden
+    Check,
+    /// Run the daemon in the foreground
+    Run {
+        /// Record, spend, protect and open nothing; say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Put the static part of the firewall in place and end: for a unit that runs before the network comes up
+    Protect,
+    /// Say how the daemon is
+    Status,
+    /// List the open doors
+    Grants,
+    /// End grants of a client, or for an address; the key stays good
+    Close(CloseArguments),
+    /// Say why the last knocks were refused, newest first
+    Explain {
+        /// How many
+        #[arg(default_value_t = 20, value_name = "N")]
+        count: usize,
+    },
+    /// Take out everything that was ever put into the firewall
+    Uninstall,
+}
+
+/// What `init` is told.
+#[derive(Args, Debug)]
+struct InitArguments {
+    /// The name or address that invites carry
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// The UDP port for knocks
+    #[arg(long, value_name = "N", default_value_t = crate::config::DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// A service and its ports [default: ssh=tcp/22]
+    #[arg(long = "service", value_name = "NAME=tcp/PORT")]
+    services: Vec<ServiceArgument>,
+    /// Addresses that stay open whatever happens [default: the peer of this ssh connection]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    always_allow: Vec<IpNet>,
+    /// Protect without any address that stays open
+    #[arg(long, conflicts_with = "always_allow")]
+    no_way_back: bool,
+}
+
+/// Whose grants `close` ends.
+#[derive(Args, Debug)]
+struct CloseArguments {
+    /// The grants for this address or network
+    #[arg(long, value_name = "A", value_parser = network)]
+    address: Option<IpNet>,
+    /// CLIENT [SERVICE], or with --address only SERVICE
+    #[arg(value_name = "CLIENT [SERVICE]", num_args = 0..=2)]
+    names: Vec<String>,
+}
+
+/// An address, or a network without host bits.
+fn network(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = match text.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().into(),
+        Err(_) => text
+            .parse()
+            .map_err(|_| "expected an address or a network, such as 192.0.2.0/28".to_string())?,
+    };
+    if net == net.trunc() {
+        Ok(net)
+    } else {
+        Err(format!("bits are set behind the prefix; meant is {}?", net.trunc()))
+    }
+}
+
+impl Cli {
+    /// Does what was typed.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let Self { places, command } = self;
+        let paths = places.paths();
+        let outcome = match command {
+            Command::Init(arguments) => init::init(&paths, &arguments, places.json),
+            Command::Check => return check::check(&paths, places.json),
+            Command::Run { dry_run } => return run::run(paths, dry_run),
+            Command::Protect => return run::protect(&paths, places.json),
+            Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
+            Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
+            Command::Close(arguments) => close(&paths, places.json, &arguments),
+            Command::Explain { count } => ask(
+                &paths,
+                places.json,
+                "spa.Explain",
+                &json!({ "count": count }),
+                report::explain,
+            ),
+            Command::Uninstall => run::uninstall(&paths, places.json),
+        };
+        end(outcome)
+    }
+}
+
+fn close(paths: &Paths, as_json: bool, arguments: &CloseArguments) -> Result<(), Failure> {
+    let (client, service) = match (&arguments.address, arguments.names.as_slice()) {
+        (None, [client]) => (Some(client), None),
+        (None, [client, service]) => (Some(client), Some(service)),
+        (Some(_), []) => (None, None),
+        (Some(_), [service]) => (None, Some(service)),
+        _ => {
+            let usage = Failure::new(Exit::Usage, "name a client, or an address with --address");
+            return Err(usage
+                .hint("spa-server close alice")
+                .hint("spa-server close --address 192.0.2.7 ssh"));
+        }
+    };
+    let parameters = json!({ "client": client, "address": arguments.address, "service": service });
+    ask(paths, as_json, "spa.Close", &parameters, report::closed)
+}
+
+/// Asks the daemon, and prints its answer as it is or for people.
+fn ask(
+    paths: &Paths,
+    as_json: bool,
+    method: &str,
+    parameters: &Value,
+    render: fn(&Value) -> String,
+) -> Result<(), Failure> {
+    let answer = Control::connect(&paths.control_socket()).and_then(|mut control| control.call(method, parameters));
+    let answer = Value::Object(answer.map_err(Failure::from)?);
+    if as_json {
+        println!("{answer}")
+    } else {
+        print!("{}", render(&answer))
+    }
+    Ok(())
+}
+
+fn end(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `spa-server check`: everything that is wrong, at once.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
+
+use crate::check::{Access, Report};
+use crate::clock;
+use crate::config::{Colour, Config, Finding};
+
+pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
+    let report = report(paths);
+    let code = report.exit_code();
+    if as_json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else if code == 0 {
+        print!("{}", report.render(colour(std::io::stdout().is_terminal())));
+    } else {
+        eprint!("{}", report.render(colour(std::io::stderr().is_terminal())));
+    }
+    ExitCode::from(code)
+}
+
+/// Colour is for people at a terminal who did not say no.
+pub(super) fn colour(is_terminal: bool) -> Colour {
+    let wanted = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { Colour::Always } else { Colour::Never }
+}
+
+fn report(paths: &Paths) -> Report {
+    let mut findings: Vec<Finding> = GatewayKey::load(&paths.gateway_key)
+        .err()
+        .map(key_finding)
+        .into_iter()
+        .collect();
+    let keys = KeyDirectory::load(&paths.clients, &paths.invites);
+    let access = match &keys {
+        Ok(keys) => {
+            findings.extend(keys.broken().map(|(.., broken)| broken_finding(broken)));
+            access(keys)
+        }
+        Err(error) => {
+            findings.push(Finding::error("clients", error.to_string()));
+            Vec::new()
+        }
+    };
+    Report::new(Config::load(&paths.config), access).with(findings)
+}
+
+fn access(keys: &KeyDirectory) -> Vec<Access> {
+    let now = clock::wall();
+    let active = keys.clients().filter(|client| client.state(now) == ClientState::Active);
+    let mut access: Vec<Access> = active
+        .map(|client| Access {
+            client: client.name().into(),
+            services: client.policy().services.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    access.sort_by(|a, b| a.client.cmp(&b.client));
+    access
+}
+
+fn key_finding(error: LoadError) -> Finding {
+    let remedy = spa_keys::Failure::from(error);
+    let finding = Finding::error("gateway-key", &remedy.what);
+    remedy
+        .hints
+        .first()
+        .map_or(finding.clone(), |hint| finding.with_try(hint))
+}
+
+fn broken_finding(broken: &spa_keys::BrokenFile) -> Finding {
+    let mut finding = Finding::error("broken-file", format!("disabled until it is whole: {}", broken.what));
+    finding = finding.in_file(&broken.path);
+    finding.line = broken.line;
+    broken
+        .hint
+        .as_ref()
+        .map_or(finding.clone(), |hint| finding.clone().with_try(hint))
+}

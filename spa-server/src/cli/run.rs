@@ -1,0 +1,100 @@
+//! `spa-server run`, `protect` and `uninstall`: what changes the firewall.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use serde_json::json;
+use spa_keys::{Control, Exit, Failure, Paths};
+use tracing_subscriber::EnvFilter;
+
+use super::check::colour;
+use super::end;
+use crate::check::exit_code;
+use crate::config::{Colour, Config, Finding, render};
+use crate::daemon::{Daemon, StartError};
+use crate::doors::{Doors, uninstall_all};
+
+/// The daemon, until it is told to stop.
+pub(super) fn run(paths: Paths, dry_run: bool) -> ExitCode {
+    start_logging();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return end(Err(Failure::new(Exit::Failed, format!("no runtime: {error}")))),
+    };
+    runtime.block_on(async {
+        match Daemon::start(paths, dry_run) {
+            Ok(daemon) => {
+                let ended = daemon.run().await;
+                end(ended.map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}"))))
+            }
+            Err(StartError::Config(findings)) => refuse(&findings),
+            Err(StartError::Failure(failure)) => end(Err(failure)),
+        }
+    })
+}
+
+/// The static part, then the end.
+pub(super) fn protect(paths: &Paths, as_json: bool) -> ExitCode {
+    start_logging();
+    let (config, _) = match Config::load(&paths.config) {
+        Ok(loaded) => loaded,
+        Err(findings) => return refuse(&findings),
+    };
+    let protected = Doors::new(&config).and_then(|mut doors| doors.protect());
+    end(protected.map_err(crate::daemon::failure).map(|()| {
+        let hidden: Vec<_> = config
+            .services
+            .iter()
+            .filter(|service| service.protect)
+            .map(|s| s.name.clone())
+            .collect();
+        if as_json {
+            println!("{}", json!({ "hidden": hidden }));
+        } else {
+            println!(
+                "hidden: {}",
+                if hidden.is_empty() {
+                    "nothing".into()
+                } else {
+                    hidden.join(", ")
+                }
+            );
+        }
+    }))
+}
+
+/// Takes everything out, unless a daemon is there that would put it back.
+pub(super) fn uninstall(paths: &Paths, as_json: bool) -> Result<(), Failure> {
+    if Control::connect(&paths.control_socket()).is_ok() {
+        let failure = Failure::new(Exit::Failed, "the daemon is running and would put everything back");
+        return Err(failure.hint("systemctl stop spa-server, or end it otherwise; then uninstall again"));
+    }
+    uninstall_all().map_err(|errors| {
+        let what: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Failure::new(Exit::Failed, what.join("\n"))
+    })?;
+    if as_json {
+        println!("{}", json!({ "uninstalled": true }))
+    } else {
+        println!("nothing of spa-server is left in the firewall")
+    }
+    Ok(())
+}
+
+fn refuse(findings: &[Finding]) -> ExitCode {
+    eprint!("{}", render(findings, colour(std::io::stderr().is_terminal())));
+    ExitCode::from(exit_code(findings))
+}
+
+/// Logs go to stderr; `SPA_LOG` sets what is told, such as `debug`.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("SPA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let coloured = colour(std::io::stderr().is_terminal()) == Colour::Always;
+    // Set once: a second call would only find the first one's.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(coloured)
+        .try_init();
+}
