@@ -83,12 +83,21 @@ not() { ! "$@"; }
 
 # --- The two hosts
 
-# Runs a command on a host. It sees a hosts file in which the gateway has a name; bash's $! is the command's own id.
+# Runs a command on a host. It sees a hosts file in which the gateway has a name.
 on() {
-  local host=$1
-  shift
+  enter "$@"
+  "${entered[@]}"
+}
+
+# The same in the background, as `start HOST COMMAND... &`: $! is the command's own id.
+start() {
+  enter "$@"
+  exec "${entered[@]}"
+}
+
+enter() {
   # shellcheck disable=SC2016 # for the inner shell
-  ip netns exec "$host" sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$work/hosts" "$@"
+  entered=(ip netns exec "$1" sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$work/hosts" "${@:2}")
 }
 
 on_gateway() { on "$gateway" "$@"; }
@@ -142,7 +151,7 @@ PidFile none
 TXT
   # Its /run is its own, so that no folder has to be made in the host's.
   # shellcheck disable=SC2016 # for the inner shell
-  on_gateway sh -c 'mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$0"' \
+  start "$gateway" sh -c 'mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$0"' \
     "$work/ssh/sshd_config" 2>"$work/sshd.log" &
   processes+=($!)
   within 10 connects $admin4 $gateway4
@@ -161,7 +170,7 @@ connects() {
 
 start_server() {
   : >"$work/ready"
-  on_gateway "$bin/spa-server" run --dir "$work/gateway" >"$work/ready" 2>>"$work/spa-server.log" &
+  start "$gateway" "$bin/spa-server" run --dir "$work/gateway" >"$work/ready" 2>>"$work/spa-server.log" &
   server_pid=$!
   processes+=("$server_pid")
   within 20 grep -qx ready "$work/ready"
@@ -173,6 +182,8 @@ end_server() {
   kill -s "$1" "$server_pid" && { wait "$server_pid" || code=$?; } 2>/dev/null
   [ $code = "$2" ]
 }
+
+is_gone() { not server status >"$work/last" 2>&1; }
 
 # --- What a stranger can see
 
@@ -190,7 +201,7 @@ gets_no_answer() { scan "$@" 22 && grep -Eq '^22/tcp +filtered' "$work/last"; }
 # --- The knock and its copies
 
 record_knock() {
-  elsewhere tcpdump -Z root -n -i eth0 -c 1 -U -w "$work/knock.pcap" "ip and udp dst port 62201" 2>"$work/tcpdump.log" &
+  start "$elsewhere" tcpdump -Z root -n -i eth0 -c 1 -U -w "$work/knock.pcap" "ip and udp dst port 62201" 2>"$work/tcpdump.log" &
   recorder=$!
   processes+=("$recorder")
   within 10 grep -q 'listening on' "$work/tcpdump.log"
@@ -349,7 +360,9 @@ server explain 2>&1 | indent
 
 step "The daemon is killed with -9 while your door is open"
 holds "it is gone" end_server KILL 137
-holds "your door ended on time all the same, by the kernel" within $((door_s + 5)) no_entry
+holds "nobody answers for it" is_gone
+holds "your door stands all the same" connects $you4 $gateway4
+holds "and ends on time, by the kernel" within $((door_s + 5)) no_entry
 printf '      %s(%s s after the knock)%s\n' "$dim" "$(since "$knocked")" "$plain"
 holds "nobody gets in any more, IPv4" gets_no_answer $you4 $gateway4
 holds "nor over IPv6" gets_no_answer $you6 $gateway6
