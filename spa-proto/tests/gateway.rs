@@ -10,7 +10,7 @@ use common::{NOW, World, open, rng};
 use proptest::prelude::*;
 use spa_proto::{
     Act, Address, Claim, DropReason, EnrollError, Enrollment, Psk, PublicKey, Request, Role, SecretKey, Services,
-    Standing, UnixTime, Windows,
+    Standing, UnixTime,
 };
 
 fn reason(outcome: Result<spa_proto::Knock, spa_proto::Refusal>) -> DropReason {
@@ -169,7 +169,7 @@ fn an_invite_takes_one_good_key() {
     let mut world = World::new(Role::Invite { spent_by: None });
     let new = SecretKey::generate(&mut rng()).public();
     let octets = world.keys.seal(&enroll(new, [9; 32], NOW), 300);
-    let wall = NOW.saturating_add(Windows::ENROLL - secs(8 * 3600));
+    let wall = NOW.saturating_add(secs(4 * 3600));
     world.handle(wall, &octets).unwrap();
 
     let spent = Role::Invite { spent_by: Some(new) };

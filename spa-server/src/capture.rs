@@ -100,10 +100,13 @@ struct Shared {
     events: mpsc::Sender<Event>,
 }
 
+/// What ends a read that waits for a packet.
+type Interrupt = Arc<Mutex<Option<BreakLoop>>>;
+
 /// The running capture. Dropping it ends the threads.
 pub struct Capture {
     shared: Arc<Shared>,
-    threads: Vec<(Arc<Mutex<Option<BreakLoop>>>, JoinHandle<()>)>,
+    threads: Vec<(Interrupt, JoinHandle<()>)>,
 }
 
 impl Capture {
@@ -178,7 +181,7 @@ struct Watch {
     name: String,
     filter: String,
     shared: Arc<Shared>,
-    interrupt: Arc<Mutex<Option<BreakLoop>>>,
+    interrupt: Interrupt,
     dropped_before: u32,
 }
 

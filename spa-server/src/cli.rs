@@ -184,9 +184,9 @@ fn ask(
     let answer = Control::connect(&paths.control_socket()).and_then(|mut control| control.call(method, parameters));
     let answer = Value::Object(answer.map_err(Failure::from)?);
     if as_json {
-        println!("{answer}")
+        println!("{answer}");
     } else {
-        print!("{}", render(&answer))
+        print!("{}", render(&answer));
     }
     Ok(())
 }

@@ -140,7 +140,7 @@ impl Daemon {
         for _ in 0..BATCH {
             match next {
                 Some(Event::Candidate(candidate)) => candidates.push(candidate),
-                Some(Event::Refused(sample)) => self.note_sample(sample),
+                Some(Event::Refused(sample)) => self.note_sample(&sample),
                 Some(Event::Interface(interface)) => self.on_interface(interface),
                 None => break,
             }

@@ -107,23 +107,24 @@ impl Doors {
     ///
     /// # Errors
     ///
-    /// The last failure; the others were tried all the same.
+    /// The first failure; the others were tried all the same.
     pub fn close(&mut self, door: &Door) -> Result<(), BackendError> {
-        self.of(&door.service).fold(Ok(()), |before, entry| {
+        let close = |entry: &mut Entry| {
             let outcome = entry.backend.close(door);
-            before.and(entry.note(outcome))
-        })
+            entry.note(outcome)
+        };
+        let outcomes: Vec<_> = self.of(&door.service).map(close).collect();
+        outcomes.into_iter().collect()
     }
 
     /// Makes exactly these openings stand open, at the daemon's start.
     ///
     /// # Errors
     ///
-    /// The last failure; the others were tried all the same.
+    /// The first failure; the others were tried all the same.
     pub fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
-        self.entries
-            .iter_mut()
-            .fold(Ok(()), |before, entry| before.and(entry.reconcile(openings)))
+        let outcomes: Vec<_> = self.entries.iter_mut().map(|entry| entry.reconcile(openings)).collect();
+        outcomes.into_iter().collect()
     }
 
     /// Looks whether the doors are as they should be, without starting a program, and mends what is not.
@@ -243,9 +244,9 @@ impl Entry {
         }
         for what in &repairs.restored {
             if loud {
-                warn!(backend, "{verb}: {what}")
+                warn!(backend, "{verb}: {what}");
             } else {
-                info!(backend, "{verb}: {what}")
+                info!(backend, "{verb}: {what}");
             }
         }
         for door in &repairs.reopened {

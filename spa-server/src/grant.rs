@@ -11,7 +11,7 @@ use crate::backend::Door;
 
 /// How long an ended grant is remembered: two of the greatest windows a client can have, and a little more. A request
 /// older than that is refused by its timestamp alone.
-pub const REMEMBERED: Duration = Duration::from_secs(2 * 3600 + 60);
+pub const REMEMBERED: Duration = Duration::from_mins(2 * 60 + 1);
 
 /// What makes a grant the one it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

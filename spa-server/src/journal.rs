@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(journal.record_state(start), RecordState::Waiting { left: RETENTION });
         assert!(
             !journal
-                .end_wait(start + RETENTION - Duration::from_nanos(1), at(1))
+                .end_wait(start + RETENTION.saturating_sub(Duration::from_nanos(1)), at(1))
                 .unwrap()
         );
         assert!(journal.end_wait(start + RETENTION, at(1)).unwrap());

@@ -75,9 +75,9 @@ pub(super) fn uninstall(paths: &Paths, as_json: bool) -> Result<(), Failure> {
         Failure::new(Exit::Failed, what.join("\n"))
     })?;
     if as_json {
-        println!("{}", json!({ "uninstalled": true }))
+        println!("{}", json!({ "uninstalled": true }));
     } else {
-        println!("nothing of spa-server is left in the firewall")
+        println!("nothing of spa-server is left in the firewall");
     }
     Ok(())
 }

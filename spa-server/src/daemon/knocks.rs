@@ -369,7 +369,9 @@ impl Daemon {
             info!(client, address = %key.address, service = key.service, "ended: {why}");
         }
         // A door that shuts does not wait for the disk: what is not recorded is shut again at the next start.
-        doors.iter().for_each(|door| self.shut(door));
+        for door in &doors {
+            self.shut(door);
+        }
         if let Err(error) = self.journal.commit() {
             warn!("the end of a grant could not be recorded: {error}");
         }
@@ -399,7 +401,7 @@ impl Daemon {
     }
 
     /// Keeps and logs a refusal that a capture thread has counted.
-    pub(super) fn note_sample(&mut self, sample: Sample) {
+    pub(super) fn note_sample(&mut self, sample: &Sample) {
         let detail = sample.reason.to_string();
         let refused = Refused::new(clock::wall(), sample.source, Reason::from(&sample.reason), detail);
         self.log_limit.log(&refused, clock::uptime());
@@ -466,9 +468,10 @@ impl LogLimit {
             ..
         } = refused;
         let (source, reason, step) = (source.as_deref().unwrap_or("-"), refused.reason.name(), refused.step);
-        match client {
-            Some(client) => warn!(client, source, reason, step, difference_s, "refused: {detail}"),
-            None => info!(source, reason, step, "refused: {detail}"),
+        if let Some(client) = client {
+            warn!(client, source, reason, step, difference_s, "refused: {detail}");
+        } else {
+            info!(source, reason, step, "refused: {detail}");
         }
     }
 }

@@ -52,9 +52,9 @@ impl Daemon {
 
     fn try_reload(&mut self) -> Result<(), String> {
         let (config, warnings) = Config::load(&self.paths.config).map_err(|findings| told(&findings))?;
-        warnings
-            .iter()
-            .for_each(|finding| warn!(code = %finding.code, "{}", finding.text));
+        for finding in &warnings {
+            warn!(code = %finding.code, "{}", finding.text);
+        }
         let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| error.to_string())?;
         let doors = self.protect_anew(&config)?;
         let capture = self.capture_anew(&config, identities)?;
@@ -141,7 +141,9 @@ impl Daemon {
                     .keys
                     .broken()
                     .find(|(found, name, _)| (*found, *name) == (kind, stem));
-                broken.into_iter().for_each(|(.., broken)| start::say_broken(broken));
+                if let Some((.., broken)) = broken {
+                    start::say_broken(broken);
+                }
             }
         }
     }

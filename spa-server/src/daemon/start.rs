@@ -51,9 +51,9 @@ impl Daemon {
     pub fn start(paths: Paths, dry_run: bool) -> Result<Self, StartError> {
         let now = clock::now();
         let (config, warnings) = Config::load(&paths.config).map_err(StartError::Config)?;
-        warnings
-            .iter()
-            .for_each(|finding| warn!(code = %finding.code, "{}", finding.text));
+        for finding in &warnings {
+            warn!(code = %finding.code, "{}", finding.text);
+        }
         let identities = GatewayKey::load(&paths.gateway_key)
             .map_err(Failure::from)?
             .into_identities();
