@@ -287,6 +287,7 @@ begun=$EPOCHREALTIME
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE
 trap 'exit 143' TERM
 work=$(mktemp -d /tmp/spa-demo.XXXXXX) || exit 1
 mkdir "$work/profiles"
