@@ -51,7 +51,7 @@ part_rust() {
   local ok bad ignored self_skipped code=0
   # --show-output also shows the tests that skipped themselves and why; the rest of what passing tests print is left out.
   cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" |
-    awk '/^successes:$/ { quiet = 1 } /^failures:$|^test result:/ { quiet = 0 } !quiet || /^skipped: /' || code=$?
+    awk '/^successes:$/ { quiet = 1 } /^failures:$|^test result:/ { quiet = 0 } !quiet || /^skipped: / { print; fflush() }' || code=$?
   read -r ok bad ignored < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$log" |
     awk '{ ok += $1; bad += $2; ignored += $3 } END { print ok + 0, bad + 0, ignored + 0 }')
   self_skipped=$(grep -c '^skipped: ' "$log")
