@@ -119,20 +119,26 @@ impl Daemon {
                 address: source,
             },
         ));
+        let mut accepted = 0;
         for (service, terms) in &decision.granted {
             let outcome = match duration_s {
                 Some(_) => self.stage_open(now, &who, service, terms, *timestamp, batch),
                 None => self.stage_close(now, &who, service, *timestamp, batch),
             };
-            if let Err((reason, detail)) = outcome {
-                let refused = Refused::new(now.wall, Some(who.source), reason, detail);
-                self.refused(refused.of(Some(who.name.clone())));
+            match outcome {
+                Ok(()) => accepted += 1,
+                Err((reason, detail)) => {
+                    let refused = Refused::new(now.wall, Some(who.source), reason, detail);
+                    self.refused(refused.of(Some(who.name.clone())));
+                }
             }
         }
-        batch.counted.push(Counted {
-            who,
-            closes: duration_s.is_none(),
-        });
+        if accepted > 0 {
+            batch.counted.push(Counted {
+                who,
+                closes: duration_s.is_none(),
+            });
+        }
     }
 
     /// What the policy makes of it, with the client's name.
