@@ -70,7 +70,7 @@ part_counting() {
 }
 
 part_vectors() {
-  part_counting cargo run -q -p spa-proto --example check-vectors -- vectors/*.json
+  part_counting cargo run -q --example check-vectors -- vectors/*.json
 }
 
 part_outside() {
