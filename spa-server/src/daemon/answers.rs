@@ -214,7 +214,8 @@ impl Daemon {
                 .map_err(|error| ControlError::failed(error.to_string()))?
                 .flatten();
             if let Some(knock) = knock {
-                knocks.push(json!({ "key": key, "at": format_time(knock.at), "address": knock.address }));
+                let (at, identity) = (format_time(knock.at), text::fingerprint(&knock.gateway));
+                knocks.push(json!({ "key": key, "at": at, "address": knock.address, "identity": identity }));
             }
         }
         Ok(json!({ "knocks": knocks }))

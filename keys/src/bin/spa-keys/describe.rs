@@ -20,7 +20,7 @@ pub fn client(client: ClientView<'_>, now: UnixTime, last: Option<&LastKnock>) -
         "enrolled": client.enrolled().map(format_time),
         "last_knock": last.and_then(|last| last.at.clone()),
         "last_address": last.and_then(|last| last.address.clone()),
-        "identity": null,
+        "identity": last.and_then(|last| last.identity.clone()),
     })
 }
 
