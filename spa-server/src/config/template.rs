@@ -130,7 +130,7 @@ const HEAD: &str = r"# server.toml: what this gateway opens, and how its owner g
 #
 # Unknown keys are errors. Durations carry their unit: 90s, 15m, 8h, 30d.
 # After every change:  spa-server check                  says all that is wrong with it
-#                      spa-server apply --confirm 2m     undoes itself unless you can still say `spa-server confirm`
+#                      kill -HUP the daemon              loads it; what is wrong with it leaves the old one in force
 
 [gateway]
 # The name or address that invites carry. Without it invites cannot say where to knock.
