@@ -41,6 +41,12 @@ impl Family {
         }
     }
 
+    /// Whether an address is of this family.
+    #[must_use]
+    pub fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
+
     /// The number that netlink messages carry: AF_INET or AF_INET6.
     #[must_use]
     pub fn number(self) -> u8 {

@@ -179,9 +179,10 @@ duration = "30s"
 max-duration = "8h"
 # "keep": connections that stand when a grant ends go on.
 at-end = "keep"
-# The chain whose packets are judged: "INPUT" is this host.
+# Whose packets are judged: "INPUT" those to this host. "FORWARD" those to published container ports, or "DOCKER-USER"
+# where Docker runs; `ports` are then the published ones. A mistake here leaves the ports open to everybody.
 chain = "INPUT"
-# Only these own addresses; empty means all.
+# Only packets to these own addresses are judged; empty means all. The ports stay open on any other address.
 to = []
 "#;
 
