@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use spa_keys::Paths;
 use tracing::{error, info, warn};
 
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::plan::Plan;
 use crate::backend::recording::Recording;
+use crate::backend::tcp_wrappers::{TcpWrappers, inspect, plan as wrappers};
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
-use crate::config::{BackendKind, Config};
+use crate::config::{BackendKind, Config, Finding};
 
 /// The backends of one configuration.
 pub struct Doors {
@@ -38,17 +40,19 @@ pub struct BackendState {
 }
 
 impl Doors {
-    /// The backends that this configuration names; nothing is changed yet.
+    /// The backends that this configuration names, and those that have something open which only they can close;
+    /// nothing is changed yet.
     ///
     /// # Errors
     ///
     /// When a backend cannot do what the configuration asks.
-    pub fn new(config: &Config) -> Result<Self, BackendError> {
+    pub fn new(config: &Config, paths: &Paths) -> Result<Self, BackendError> {
         let mut entries = Vec::new();
-        for kind in kinds(config) {
+        for kind in &kinds(config) | &left_behind(paths) {
             let backend: Box<dyn Backend> = match kind {
                 BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config)?)),
-                BackendKind::Nftables | BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
+                BackendKind::TcpWrappers => Box::new(TcpWrappers::new(wrappers::Plan::from_config(config, paths)?)),
+                BackendKind::Nftables | BackendKind::Command => return Err(not_yet(kind)),
             };
             entries.push(Entry::new(backend, config, kind));
         }
@@ -284,9 +288,39 @@ impl Entry {
 /// # Errors
 ///
 /// What could not be taken out, all of it.
-pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
-    let mut iptables = Iptables::new(Plan::default());
-    iptables.uninstall().map_err(|error| vec![error])
+pub fn uninstall_all(paths: &Paths) -> Result<(), Vec<BackendError>> {
+    let wrappers = || TcpWrappers::new(wrappers::Plan::from_record(paths)?).uninstall();
+    let outcomes = [Iptables::new(Plan::default()).uninstall(), wrappers()];
+    let faults: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// What stands around the backends of this host, and would make a grant open nothing or everything.
+#[must_use]
+pub fn inspect_all(config: &Config, paths: &Paths) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if kinds(config).contains(&BackendKind::TcpWrappers) {
+        match wrappers::Plan::from_config(config, paths) {
+            Ok(plan) => findings.extend(inspect::inspect(&plan, &config.tcp_wrappers.hosts_deny)),
+            Err(error) => findings.push(bad_plan(&error)),
+        }
+    }
+    findings
+}
+
+fn bad_plan(error: &BackendError) -> Finding {
+    let finding = Finding::error("backend", error.to_string());
+    match &error.hint {
+        Some(hint) => finding.with_try(hint),
+        None => finding,
+    }
+}
+
+/// Backends that did something which no kernel ends, whatever is configured now.
+fn left_behind(paths: &Paths) -> BTreeSet<BackendKind> {
+    let records = [(BackendKind::TcpWrappers, wrappers::record_file(paths))];
+    let left = records.into_iter().filter(|(_, file)| file.exists());
+    left.map(|(kind, _)| kind).collect()
 }
 
 fn kinds(config: &Config) -> BTreeSet<BackendKind> {

@@ -8,6 +8,7 @@ use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
+use crate::doors::inspect_all;
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
     let report = report(paths);
@@ -45,7 +46,13 @@ fn report(paths: &Paths) -> Report {
             Vec::new()
         }
     };
-    Report::new(Config::load(&paths.config), access).with(findings)
+    let loaded = Config::load(&paths.config);
+    findings.extend(
+        loaded
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |(config, _)| inspect_all(config, paths)),
+    );
+    Report::new(loaded, access).with(findings)
 }
 
 fn access(keys: &KeyDirectory) -> Vec<Access> {
