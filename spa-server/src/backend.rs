@@ -1,5 +1,6 @@
 //! What makes a grant real: one small typed interface whose messages can cross a process boundary.
 
+pub mod command;
 pub mod exec;
 mod fault;
 pub mod iptables;

@@ -107,7 +107,7 @@ fn refuse(findings: &[Finding]) -> ExitCode {
 }
 
 /// Logs go to stderr; `SPA_LOG` sets what is told, such as `debug`.
-fn start_logging() {
+pub(super) fn start_logging() {
     let filter = EnvFilter::try_from_env("SPA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let coloured = colour(std::io::stderr().is_terminal()) == Colour::Always;
     // Set once: a second call would only find the first one's.
