@@ -342,7 +342,7 @@ pub fn inspect_all(config: &Config, paths: &Paths) -> Vec<Finding> {
     let mut findings = Vec::new();
     if kinds(config).contains(&BackendKind::TcpWrappers) {
         match wrappers::Plan::from_config(config, paths) {
-            Ok(plan) => findings.extend(inspect::inspect(&plan, &config.tcp_wrappers.hosts_deny)),
+            Ok(plan) => findings.extend(inspect::inspect(&plan)),
             Err(error) => findings.push(bad_plan(&error)),
         }
     }

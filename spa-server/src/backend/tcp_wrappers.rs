@@ -160,13 +160,13 @@ impl Backend for TcpWrappers {
             let kept = if service.is_empty() { &BTreeSet::new() } else { before };
             kept | &self.plan.always_allow
         });
-        unless(
-            faults,
-            Repairs {
-                reopened: Vec::new(),
-                ..repairs
-            },
-        )
+        let notes = inspect::essentials(&self.plan).into_iter().map(|finding| finding.text);
+        let repairs = Repairs {
+            reopened: Vec::new(),
+            notes: notes.collect(),
+            ..repairs
+        };
+        unless(faults, repairs)
     }
 
     fn self_test(&mut self) -> Result<(), BackendError> {

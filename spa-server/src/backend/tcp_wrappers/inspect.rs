@@ -26,25 +26,30 @@ pub struct Source<'a> {
 
 /// Everything that is wrong, on this host, with what is planned.
 #[must_use]
-pub fn inspect(plan: &Plan, hosts_deny: &Path) -> Vec<Finding> {
+pub fn inspect(plan: &Plan) -> Vec<Finding> {
+    let mut findings = essentials(plan);
+    if [plan.hosts_allow.as_path(), &plan.hosts_deny] == SYSTEM.map(Path::new) && !plan.daemons.is_empty() {
+        findings.extend(complaints());
+    }
+    findings
+}
+
+/// The same without starting a program.
+#[must_use]
+pub fn essentials(plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let allow = text_of(&plan.hosts_allow, &mut findings);
-    let deny = text_of(hosts_deny, &mut findings);
+    let (allow, deny) = (
+        text_of(&plan.hosts_allow, &mut findings),
+        text_of(&plan.hosts_deny, &mut findings),
+    );
     let [allow, deny] =
-        [(plan.hosts_allow.as_path(), &allow), (hosts_deny, &deny)].map(|(file, text)| Source { file, text });
-    for line in plan
-        .lines()
-        .iter()
-        .filter(|line| plan.daemons.values().any(|own| *own == line.daemon))
-    {
-        findings.extend(linkage_finding(&line.daemon, &program::linkage(&line.daemon)));
-        findings.extend(judge(allow, deny, &line.daemon, &line.file.to_string_lossy()));
+        [(plan.hosts_allow.as_path(), &allow), (&plan.hosts_deny, &deny)].map(|(file, text)| Source { file, text });
+    for daemon in plan.daemons.values() {
+        findings.extend(linkage_finding(daemon, &program::linkage(daemon)));
+        findings.extend(judge(allow, deny, daemon, &plan.file(daemon).to_string_lossy()));
     }
     findings.extend(faults(allow, Table::Allow));
     findings.extend(faults(deny, Table::Deny));
-    if [allow.file, deny.file] == SYSTEM.map(Path::new) && !plan.daemons.is_empty() {
-        findings.extend(complaints());
-    }
     findings
 }
 

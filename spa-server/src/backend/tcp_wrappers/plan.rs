@@ -19,6 +19,8 @@ use crate::config::{BackendKind, Config};
 pub struct Plan {
     /// Where the block belongs.
     pub hosts_allow: PathBuf,
+    /// What is asked when hosts.allow lets nobody in; only ever read.
+    pub hosts_deny: PathBuf,
     /// Where pattern files lie; absolute, and fit to stand in hosts.allow.
     pub folder: PathBuf,
     /// Where what was done is remembered.
@@ -62,6 +64,7 @@ impl Plan {
         let daemons = own.filter_map(|service| Some((service.name.clone(), service.daemon.clone()?)));
         Self {
             hosts_allow: config.tcp_wrappers.hosts_allow.clone(),
+            hosts_deny: config.tcp_wrappers.hosts_deny.clone(),
             daemons: daemons.collect(),
             always_allow: config.lock_out.always_allow.iter().copied().collect(),
             ..Self::at(paths)
