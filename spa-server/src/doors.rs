@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spa_keys::Paths;
 use tracing::{error, info, warn};
@@ -13,11 +14,15 @@ use crate::backend::iptables::plan::Plan;
 use crate::backend::recording::Recording;
 use crate::backend::tcp_wrappers::{TcpWrappers, inspect, plan as wrappers};
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
-use crate::config::{BackendKind, Config, Finding};
+use crate::config::{AtEnd, BackendKind, Config, Finding, PortRange};
+use crate::cut::Cut;
 
 /// The backends of one configuration.
 pub struct Doors {
     entries: Vec<Entry>,
+    /// The ports of the services whose connections end with the door.
+    cut: BTreeMap<String, Vec<PortRange>>,
+    always_allow: Vec<IpNet>,
 }
 
 struct Entry {
@@ -59,15 +64,26 @@ impl Doors {
             };
             entries.push(Entry::new(backend, config, kind));
         }
-        Ok(Self { entries })
+        let cut = config.services.iter().filter(|service| service.at_end == AtEnd::Cut);
+        let cut = cut
+            .map(|service| (service.name.clone(), service.ports.clone()))
+            .collect();
+        Ok(Self {
+            entries,
+            cut,
+            always_allow: config.lock_out.always_allow.clone(),
+        })
     }
 
     /// The same backends, doing nothing: for a dry run.
     #[must_use]
     pub fn recording(config: &Config) -> Self {
         let entry = |kind: BackendKind| Entry::new(Box::new(Recording::of(kind.name())), config, kind);
+        let entries = kinds(config).into_iter().map(entry).collect();
         Self {
-            entries: kinds(config).into_iter().map(entry).collect(),
+            entries,
+            cut: BTreeMap::new(),
+            always_allow: Vec::new(),
         }
     }
 
@@ -104,23 +120,32 @@ impl Doors {
             entry.note(outcome)
         });
         if outcome.is_err() {
-            // Already reported; what cannot be closed ends in the kernel.
-            let _ = self.close(&opening.door);
+            // Already reported; what cannot be closed ends in the kernel. Nobody is cut off because of our own failure.
+            let _ = self.close(&opening.door, &[opening.door.opened]);
         }
         outcome
     }
 
-    /// Closes a door in every backend of its service.
+    /// Closes a door in every backend of its service, and cuts what it had let in where the service asks for it, but
+    /// for those who have one of `others` to the same service.
     ///
     /// # Errors
     ///
     /// The first failure; the others were tried all the same.
-    pub fn close(&mut self, door: &Door) -> Result<(), BackendError> {
+    pub fn close(&mut self, door: &Door, others: &[IpNet]) -> Result<(), BackendError> {
         let close = |entry: &mut Entry| {
             let outcome = entry.backend.close(door);
             entry.note(outcome)
         };
         let outcomes: Vec<_> = self.of(&door.service).map(close).collect();
+        if let Some(ports) = self.cut.get(&door.service) {
+            let spared = self.always_allow.iter().chain(others).copied().collect();
+            Cut {
+                ports: ports.clone(),
+                spared,
+            }
+            .connections(door);
+        }
         outcomes.into_iter().collect()
     }
 

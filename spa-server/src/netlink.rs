@@ -5,10 +5,12 @@
 //! [`nftables`] tells rules apart, [`address`] lists the host's own.
 
 pub mod address;
+pub mod conntrack;
 pub mod ipset;
 pub mod message;
 pub mod monitor;
 pub mod nftables;
+pub mod sock_diag;
 pub mod socket;
 
 use std::fmt;
