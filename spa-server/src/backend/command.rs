@@ -58,6 +58,8 @@ pub struct Command {
 struct Patience {
     until: Duration,
     pause: Duration,
+    /// It was `close` that failed.
+    closing: bool,
     /// What went wrong, to be said once and not at every look.
     fault: BackendError,
 }
@@ -167,11 +169,16 @@ impl Command {
             .is_some_and(|patience| clock::uptime() < patience.until)
     }
 
-    fn wait_longer(&mut self, door: &Door, fault: &BackendError) {
+    fn wait_longer(&mut self, door: &Door, fault: &BackendError, closing: bool) {
         let before = self.patience.get(door);
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
-        let (until, fault) = (clock::uptime() + pause, fault.clone());
-        self.patience.insert(door.clone(), Patience { until, pause, fault });
+        let patience = Patience {
+            until: clock::uptime() + pause,
+            pause,
+            closing,
+            fault: fault.clone(),
+        };
+        self.patience.insert(door.clone(), patience);
     }
 
     fn close_entries(&mut self, entries: Vec<Entry>, closed: &mut Vec<Door>) -> Vec<BackendError> {
@@ -180,7 +187,7 @@ impl Command {
             match self.run_close(&entry) {
                 Ok(()) => closed.push(entry.door),
                 Err(error) => {
-                    self.wait_longer(&entry.door, &error);
+                    self.wait_longer(&entry.door, &error, true);
                     faults.push(error);
                 }
             }
@@ -224,12 +231,20 @@ impl Backend for Command {
         let outcome = self.run_open(opening, &pair);
         match &outcome {
             Ok(()) => drop(self.patience.remove(door)),
-            Err(error) => self.wait_longer(door, error),
+            Err(error) => self.wait_longer(door, error, false),
         }
         outcome
     }
 
     fn close(&mut self, door: &Door) -> Result<(), BackendError> {
+        // It has just failed, or hung: the same again at once would only hold up everybody else.
+        let failed = self
+            .patience
+            .get(door)
+            .filter(|patience| patience.closing && self.must_wait(door));
+        if let Some(patience) = failed {
+            return Err(patience.fault.clone());
+        }
         let entries: Vec<Entry> = self.ledger.get(door).cloned().into_iter().collect();
         unless(self.close_entries(entries, &mut Vec::new()), ())
     }

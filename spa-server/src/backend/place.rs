@@ -73,12 +73,17 @@ pub fn replace(path: &Path, content: &Content) -> io::Result<()> {
     }
 }
 
-/// Takes a file away, durably; one that is gone already is no error.
+/// Takes a file away, durably, with what a crash may have left beside it; one that is gone already is no error.
 ///
 /// # Errors
 ///
 /// What the system said.
 pub fn remove(path: &Path) -> io::Result<()> {
+    remove_one(&Draft::place(path)?)?;
+    remove_one(path)
+}
+
+fn remove_one(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed.and_then(|()| sync_parent(path)),
@@ -114,6 +119,7 @@ struct Draft(PathBuf);
 impl Draft {
     fn write(path: &Path, content: &Content) -> io::Result<Self> {
         let place = Self::place(path)?;
+        remove_one(&place)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -130,11 +136,10 @@ impl Draft {
         Ok(draft)
     }
 
+    /// Always the same name, so that what a crash leaves is found again.
     fn place(path: &Path) -> io::Result<PathBuf> {
         let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;
-        let random = getrandom::u64().map_err(io::Error::other)?;
-        let name = format!(".{}.{random:016x}.tmp", name.to_string_lossy());
-        Ok(path.with_file_name(name))
+        Ok(path.with_file_name(format!(".{}.spa-server.tmp", name.to_string_lossy())))
     }
 }
 
@@ -187,10 +192,11 @@ mod tests {
         let file = dir.path().join("a");
         assert_eq!(read(&file).unwrap(), None);
         remove(&file).unwrap();
+        fs::write(dir.path().join(".a.spa-server.tmp"), "left by a crash").unwrap();
         replace(&file, &Content::new(b"x".to_vec(), 0o644)).unwrap();
         assert_eq!(read(&file).unwrap().unwrap().mode, 0o644);
         remove(&file).unwrap();
-        assert!(!file.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
