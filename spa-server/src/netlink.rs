@@ -1,7 +1,7 @@
 //! The kernel's netlink, as much of it as a gateway needs, without a C library.
 //!
 //! [`message`] turns values into octets and back, [`socket`] sends a request and gathers its answer, [`ipset`] speaks
-//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses ([`changes`] for tasks that wait),
+//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses,
 //! [`nftables`] tells rules apart, [`address`] lists the host's own.
 
 pub mod address;
@@ -39,6 +39,12 @@ impl Family {
             IpNet::V4(_) => Self::V4,
             IpNet::V6(_) => Self::V6,
         }
+    }
+
+    /// Whether an address is of this family.
+    #[must_use]
+    pub fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
     }
 
     /// The number that netlink messages carry: AF_INET or AF_INET6.

@@ -9,11 +9,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use netns::{Namespace, feed, in_namespace, members, run, run_patiently, veth};
+use netns::{Namespace, again_with_legacy, feed, in_namespace, members, run, run_patiently, veth};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
-use spa_server::config::{AtEnd, PortRange, Protocol};
+use spa_server::config::{AtEnd, Chain, PortRange, Protocol};
 use spa_server::netlink::address::own_addresses;
 use spa_server::netlink::monitor::Monitor;
 use spa_server::readable::Readable;
@@ -79,6 +79,8 @@ fn every_kind_of_rule_is_taken_by_the_kernel() {
             ports,
             protect: false,
             at_end: AtEnd::Cut,
+            chain: Chain::Input,
+            to: vec![],
         };
         plan.services.push(Guarded {
             name: "x".repeat(24),
@@ -431,6 +433,11 @@ fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
     });
 }
 
+#[test]
+fn all_of_this_with_iptables_legacy() {
+    again_with_legacy("", &[]);
+}
+
 fn plan() -> Plan {
     let ports = vec![PortRange {
         protocol: Protocol::Tcp,
@@ -442,6 +449,8 @@ fn plan() -> Plan {
         ports,
         protect: true,
         at_end: AtEnd::Keep,
+        chain: Chain::Input,
+        to: vec![],
     };
     let always_allow = ["192.0.2.0/28", "2001:db8:1::/48"]
         .map(|net| net.parse().unwrap())

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::table::{Found, Table};
-use super::{fault, with_hint};
+use super::{fault, lock, with_hint};
 use crate::backend::BackendError;
 use crate::backend::exec::{ExecError, Program};
 use crate::netlink::Family;
@@ -22,14 +21,22 @@ pub enum Variant {
     Legacy,
 }
 
-/// What of ours stands in a table. A table that nobody uses is not brought to life by looking.
+/// What stands in a table, as text. A table that nobody uses is not brought to life by looking.
 ///
 /// # Errors
 ///
 /// When iptables-save is missing or failed.
-pub fn read(family: Family, table: Table) -> Result<Found, BackendError> {
-    let saved = run(family, "save", &["-t", table.name()], "")?;
-    Ok(Found::parse(&saved, table))
+pub fn save(family: Family, table: &str) -> Result<String, BackendError> {
+    run(family, "save", &["-t", table], "")
+}
+
+/// All tables that are in use, as text.
+///
+/// # Errors
+///
+/// When iptables-save is missing or failed.
+pub fn save_all(family: Family) -> Result<String, BackendError> {
+    run(family, "save", &[], "")
 }
 
 /// Does all of `text` or nothing of it, and flushes no chain that it does not name.
@@ -65,7 +72,10 @@ fn explain(error: &ExecError) -> BackendError {
     match error {
         ExecError::Missing(_) => with_hint(plain, "install the package iptables"),
         ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => with_hint(
-            fault(format!("another program has held the xtables lock for {LOCK_WAIT_S} s")),
+            fault(format!(
+                "{} has held the xtables lock for {LOCK_WAIT_S} s",
+                lock::holder().unwrap_or_else(|| "another program".to_owned())
+            )),
             "see who it is: fuser -v /run/xtables.lock",
         ),
         ExecError::Failed { complaint, .. } if complaint.contains("ermission denied") => {

@@ -1,4 +1,4 @@
-//! The backend on a folder of its own; what libwrap makes of it is in tests/wrappers.rs.
+//! The backend on a folder of its own; what libwrap makes of it is in tests/system/test_wrappers.py.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
