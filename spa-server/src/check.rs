@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::config::{Colour, Config, Finding, render};
-use crate::escape::escape;
+use spa_keys::escape::escape;
 
 /// The exit code for a configuration that cannot be used.
 pub const BAD_CONFIGURATION: u8 = 78;

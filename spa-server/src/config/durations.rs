@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION};
 use super::raw::{RawService, Text};
-use crate::units::{format_duration, parse_duration};
+use spa_keys::units::{format_duration, parse_duration};
 
 /// Less than this is over before ssh has asked for anything.
 const SHORTEST_USEFUL: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ fn length(typed: Option<&Text>, key: &str, example: &str, findings: &mut Finding
     let finding = match parse_duration(typed.get_ref()) {
         Ok(length) if !length.is_zero() => return Some(length),
         Ok(_) => Finding::error("zero-duration", format!("{key} is zero: the door would never open")),
-        Err(error) => Finding::error("bad-duration", format!("{key} {:?} {error}", typed.get_ref())),
+        Err(error) => Finding::error("bad-duration", format!("{key}: {error}")),
     };
     findings.at(&typed.span(), finding.with_try(format!("{key} = \"{example}\"")));
     None
@@ -92,25 +92,25 @@ mod tests {
         ];
         insta::assert_snapshot!(told_of_each(&with_service("ports = [\"tcp/22\"]\nduration = {}"), &values), @r#"
         `"30"`
-            error bad-duration 6:12 duration "30" has no unit -> duration = "30s"
+            error bad-duration 6:12 duration: "30" has no unit: write 30s, 30m, 30h or 30d -> duration = "30s"
         `30`
             error wrong-type 6:12 duration takes a text in quotes; this is of type integer -> duration = "30s"
         `"-5s"`
-            error bad-duration 6:12 duration "-5s" is no length of time: a whole number and a unit are wanted -> duration = "30s"
+            error bad-duration 6:12 duration: "-5s" is no length of time: write a whole number and its unit, such as 90s, 15m, 8h or 30d -> duration = "30s"
         `"1y"`
-            error bad-duration 6:12 duration "1y" has an unknown unit: s, m, h and d are known -> duration = "30s"
+            error bad-duration 6:12 duration: "1y" is no length of time: write a whole number and its unit, such as 90s, 15m, 8h or 30d -> duration = "30s"
         `""`
-            error bad-duration 6:12 duration "" is no length of time: a whole number and a unit are wanted -> duration = "30s"
+            error bad-duration 6:12 duration: "" is no length of time: write a whole number and its unit, such as 90s, 15m, 8h or 30d -> duration = "30s"
         `"1h30m"`
-            error bad-duration 6:12 duration "1h30m" has an unknown unit: s, m, h and d are known -> duration = "30s"
+            error bad-duration 6:12 duration: "1h30m" is no length of time: write a whole number and its unit, such as 90s, 15m, 8h or 30d -> duration = "30s"
         `"0s"`
             error zero-duration 6:12 duration is zero: the door would never open -> duration = "30s"
         `"99999999999999999999d"`
-            error bad-duration 6:12 duration "99999999999999999999d" is longer than can be counted -> duration = "30s"
+            error bad-duration 6:12 duration: "99999999999999999999d" is longer than can be counted -> duration = "30s"
         "#);
         insta::assert_snapshot!(told_of_each(&with_service("ports = [\"tcp/22\"]\nmax-duration = {}"), &["\"30\"", "8", "\"0h\""]), @r#"
         `"30"`
-            error bad-duration 6:16 max-duration "30" has no unit -> max-duration = "8h"
+            error bad-duration 6:16 max-duration: "30" has no unit: write 30s, 30m, 30h or 30d -> max-duration = "8h"
         `8`
             error wrong-type 6:16 max-duration takes a text in quotes; this is of type integer -> max-duration = "8h"
         `"0h"`

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::escape::escape;
+use spa_keys::escape::escape;
 
 /// One thing a person should know about a file. All text in it is free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::escape::escape;
 use crate::netlink::socket::retry;
+use spa_keys::escape::escape;
 
 /// How much of what a command says is kept; the rest is read and dropped.
 const OUTPUT_LIMIT: usize = 4096;

@@ -15,7 +15,7 @@ pub fn holder() -> Option<String> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = holder_in(&locks, major(file.dev()), minor(file.dev()), file.ino())?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name = crate::escape::escape(name.trim_end()).into_owned();
+    let name = spa_keys::escape::escape(name.trim_end()).into_owned();
     Some(format!("process {pid} ({name})"))
 }
 
