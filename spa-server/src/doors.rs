@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use spa_keys::Paths;
 use tracing::{error, info, warn};
 
+use crate::backend::command::{self, Command};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::plan::Plan;
 use crate::backend::recording::Recording;
+use crate::backend::tcp_wrappers::{TcpWrappers, inspect, plan as wrappers};
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
-use crate::config::{AtEnd, BackendKind, Config, PortRange};
+use crate::config::{AtEnd, BackendKind, Config, Finding, PortRange};
 use crate::cut::Cut;
 
 /// The backends of one configuration.
@@ -23,6 +26,7 @@ pub struct Doors {
 }
 
 struct Entry {
+    kind: BackendKind,
     backend: Box<dyn Backend>,
     services: BTreeSet<String>,
     /// Asked once: a backend may start a program to know.
@@ -45,17 +49,20 @@ pub struct BackendState {
 }
 
 impl Doors {
-    /// The backends that this configuration names; nothing is changed yet.
+    /// The backends that this configuration names, and those that have something open which only they can close;
+    /// nothing is changed yet.
     ///
     /// # Errors
     ///
     /// When a backend cannot do what the configuration asks.
-    pub fn new(config: &Config) -> Result<Self, BackendError> {
+    pub fn new(config: &Config, paths: &Paths) -> Result<Self, BackendError> {
         let mut entries = Vec::new();
-        for kind in kinds(config) {
+        for kind in &kinds(config) | &left_behind(paths) {
             let backend: Box<dyn Backend> = match kind {
                 BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config)?)),
-                BackendKind::Nftables | BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
+                BackendKind::TcpWrappers => Box::new(TcpWrappers::new(wrappers::Plan::from_config(config, paths)?)),
+                BackendKind::Command => Box::new(Command::from_config(config, paths)?),
+                BackendKind::Nftables => return Err(not_yet(kind)),
             };
             entries.push(Entry::new(backend, config, kind));
         }
@@ -144,13 +151,20 @@ impl Doors {
         outcomes.into_iter().collect()
     }
 
-    /// Makes exactly these openings stand open, at the daemon's start.
+    /// Makes exactly these openings stand open, at the daemon's start. A person's own command that fails has been
+    /// reported and is tried again; it keeps nobody from starting.
     ///
     /// # Errors
     ///
     /// The first failure; the others were tried all the same.
     pub fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
-        let outcomes: Vec<_> = self.entries.iter_mut().map(|entry| entry.reconcile(openings)).collect();
+        let mut outcomes = Vec::new();
+        for entry in &mut self.entries {
+            let outcome = entry.reconcile(openings);
+            if entry.kind != BackendKind::Command {
+                outcomes.push(outcome);
+            }
+        }
         outcomes.into_iter().collect()
     }
 
@@ -206,6 +220,19 @@ impl Doors {
         }
     }
 
+    /// Closes what must not stay open without a daemon although doors are kept: what commands have opened.
+    pub fn close_commands(&mut self) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.kind == BackendKind::Command)
+        {
+            let outcome = entry.backend.close_all();
+            // Reported, and remembered: the next start or `close-overdue` tries again.
+            let _ = entry.note(outcome);
+        }
+    }
+
     /// The names of a service's backends.
     #[must_use]
     pub fn names(&self, service: &str) -> Vec<&'static str> {
@@ -239,6 +266,7 @@ impl Entry {
             .filter(|service| service.backends.contains(&kind));
         let services = services.map(|service| service.name.clone()).collect();
         Self {
+            kind,
             watch: backend.watch(),
             backend,
             services,
@@ -317,9 +345,60 @@ impl Entry {
 /// # Errors
 ///
 /// What could not be taken out, all of it.
-pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
-    let mut iptables = Iptables::new(Plan::default());
-    iptables.uninstall().map_err(|error| vec![error])
+pub fn uninstall_all(paths: &Paths) -> Result<(), Vec<BackendError>> {
+    let (mut backends, mut faults) = endless(paths);
+    backends.push(Box::new(Iptables::new(Plan::default())));
+    faults.extend(backends.iter_mut().filter_map(|backend| backend.uninstall().err()));
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// The backends that no kernel ends, as they were put in place last: no configuration is needed to close by them.
+///
+/// With it what kept any of them from being made.
+#[must_use]
+pub fn endless(paths: &Paths) -> (Vec<Box<dyn Backend>>, Vec<BackendError>) {
+    let (mut backends, mut faults): (Vec<Box<dyn Backend>>, _) = (Vec::new(), Vec::new());
+    match wrappers::Plan::from_record(paths) {
+        Ok(plan) => backends.push(Box::new(TcpWrappers::new(plan))),
+        Err(error) => faults.push(error),
+    }
+    match Command::new(BTreeMap::new(), &command::ledger_file(paths)) {
+        Ok(command) => backends.push(Box::new(command)),
+        Err(error) => faults.push(error),
+    }
+    (backends, faults)
+}
+
+/// What stands around the backends of this host, and would make a grant open nothing or everything.
+#[must_use]
+pub fn inspect_all(config: &Config, paths: &Paths) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if kinds(config).contains(&BackendKind::TcpWrappers) {
+        match wrappers::Plan::from_config(config, paths) {
+            Ok(plan) => findings.extend(inspect::inspect(&plan)),
+            Err(error) => findings.push(bad_plan(&error)),
+        }
+    }
+    findings.extend(command::inspect::inspect(config));
+    findings
+}
+
+fn bad_plan(error: &BackendError) -> Finding {
+    let finding = Finding::error("backend", error.to_string());
+    match &error.hint {
+        Some(hint) => finding.with_try(hint),
+        None => finding,
+    }
+}
+
+/// Backends that did something which no kernel ends, whatever is configured now.
+fn left_behind(paths: &Paths) -> BTreeSet<BackendKind> {
+    let records = [
+        (BackendKind::TcpWrappers, wrappers::record_file(paths)),
+        (BackendKind::Command, command::ledger_file(paths)),
+    ];
+    let left = records.into_iter().filter(|(_, file)| file.exists());
+    left.map(|(kind, _)| kind).collect()
 }
 
 fn kinds(config: &Config) -> BTreeSet<BackendKind> {

@@ -212,6 +212,17 @@ impl GrantTable {
             .count()
     }
 
+    /// The live grants of the same client to the same service for other addresses of the same family.
+    #[must_use]
+    pub fn elsewhere(&self, here: &GrantKey) -> Vec<GrantKey> {
+        let is_elsewhere = |key: &&GrantKey| {
+            (key.client, &key.service) == (here.client, &here.service)
+                && key.address != here.address
+                && key.address.is_ipv4() == here.address.is_ipv4()
+        };
+        self.live().map(|(key, _)| key).filter(is_elsewhere).cloned().collect()
+    }
+
     /// The live grants.
     pub fn live(&self) -> impl Iterator<Item = (&GrantKey, &Grant)> {
         self.grants.iter().filter(|(_, grant)| grant.end.is_some())
@@ -333,6 +344,25 @@ mod tests {
         assert!(table.forget(at(30) + REMEMBERED).is_empty());
         assert_eq!(table.forget(at(31) + REMEMBERED).len(), 1);
         assert_eq!(table.next_event(), None);
+    }
+
+    #[test]
+    fn elsewhere_is_the_same_client_service_and_family() {
+        let mut table = GrantTable::default();
+        let at_address = |client, address: &str| GrantKey {
+            address: address.parse().unwrap(),
+            ..key(client)
+        };
+        for (client, address) in [(1, "192.0.2.7"), (1, "192.0.2.8"), (1, "2001:db8::7"), (2, "192.0.2.9")] {
+            table
+                .open(&at_address(client, address), &terms(30), wall(0), wall(0), at(0))
+                .unwrap();
+        }
+        assert_eq!(
+            table.elsewhere(&at_address(1, "192.0.2.7")),
+            [at_address(1, "192.0.2.8")]
+        );
+        assert_eq!(table.elsewhere(&at_address(1, "192.0.2.10")).len(), 2);
     }
 
     #[test]

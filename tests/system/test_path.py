@@ -216,6 +216,18 @@ class Path(SystemTest):
         with self.refusing("older"):
             self.friend.send(held, GATEWAY[4])
 
+    def test_a_client_that_roams_leaves_its_earlier_address(self) -> None:
+        for name, roams in (("anna", True), ("bert", False)):
+            client = Outside.add(self.gateway, name, roam=roams)
+            for address in ("198.51.100.7", "198.51.100.8"):
+                client.open(self.friend, GATEWAY[4], address=address)
+                eventually(lambda address=address: address in self.opened_for(name), what=f"{name} at {address}")
+            there = {"198.51.100.8"} if roams else {"198.51.100.7", "198.51.100.8"}
+            self.assertEqual(self.opened_for(name), there)
+
+    def opened_for(self, name: str) -> set[str]:
+        return {grant["address"] for grant in self.gateway.grants() if grant["client"] == name}
+
     def test_one_client_cannot_close_anothers_door(self) -> None:
         alice, bob = self.add("alice"), self.add("bob")
         alice.open(self.friend, GATEWAY[4])

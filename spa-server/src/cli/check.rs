@@ -9,6 +9,7 @@ use crate::backend::iptables::{self, existing};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
+use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
@@ -50,6 +51,7 @@ fn report(paths: &Paths) -> Report {
     let loaded = Config::load(&paths.config);
     if let Ok((config, _)) = &loaded {
         findings.extend(reachable(config));
+        findings.extend(inspect_all(config, paths));
     }
     Report::new(loaded, access).with(findings)
 }

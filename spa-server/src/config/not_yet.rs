@@ -22,7 +22,7 @@ struct NotYet {
 const NOT_YET: [NotYet; 3] = [
     NotYet {
         asked: |raw| texts(raw, |service| items(&service.backends), &OTHER_BACKENDS),
-        text: "backends: this version opens doors with iptables only",
+        text: "backends: this version has no nftables",
         remedy: "backends = [\"iptables\"]",
     },
     NotYet {
@@ -37,7 +37,7 @@ const NOT_YET: [NotYet; 3] = [
     },
 ];
 
-const OTHER_BACKENDS: [&str; 3] = ["nftables", "tcp-wrappers", "command"];
+const OTHER_BACKENDS: [&str; 1] = ["nftables"];
 
 /// Adds a finding for each place that asks for what is not there yet.
 pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {
@@ -62,19 +62,10 @@ mod tests {
 
     #[test]
     fn other_backends_are_still_to_come() {
-        let keys = "ports = [\"tcp/22\"]\ndaemon = \"sshd\"\nopen = [\"/a\"]";
-        let template = with_service(keys).replace("\"iptables\"", "\"{}\"");
+        let template = with_service("ports = [\"tcp/22\"]").replace("\"iptables\"", "\"{}\"");
         insta::assert_snapshot!(told_of_each(&template, &super::OTHER_BACKENDS), @r#"
         `nftables`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
-            warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open
-        `tcp-wrappers`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open
-        `command`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
+            error not-yet 4:13 backends: this version has no nftables -> backends = ["iptables"]
         "#);
     }
 

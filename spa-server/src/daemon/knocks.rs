@@ -217,8 +217,28 @@ impl Daemon {
             end: now.uptime + terms.duration,
         });
         self.stage_grant(&key);
-        batch.undo.push((key, before));
+        batch.undo.push((key.clone(), before));
+        if self.keys.client(&who.key).is_some_and(|view| view.policy().roam) {
+            self.stage_leave(now, who, &key, timestamp, batch);
+        }
         Ok(())
+    }
+
+    /// A client that roams leaves its earlier addresses of the same family behind.
+    fn stage_leave(&mut self, now: Moment, who: &Who, here: &GrantKey, timestamp: UnixTime, batch: &mut Batch) {
+        for key in self.grants.elsewhere(here) {
+            let before = self.grants.get(&key).cloned();
+            // A grant that a later request changed is not left because of this one.
+            if let Ok(Some(door)) = self.grants.close(&key, timestamp, now.wall, now.uptime) {
+                let who = Who {
+                    address: key.address,
+                    ..who.clone()
+                };
+                batch.actions.push(Action::Close { who, door });
+                self.stage_grant(&key);
+                batch.undo.push((key, before));
+            }
+        }
     }
 
     fn stage_close(
