@@ -246,6 +246,18 @@ impl State {
         })
     }
 
+    /// What is remembered of one invite's enrollment.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read: nobody may be enrolled.
+    pub fn enrollment(&mut self, invite: &PublicKey) -> Result<Option<EnrollmentRow>, StateError> {
+        self.read(|transaction| {
+            let value = transaction.open_table(ENROLLMENTS)?.get(invite.as_bytes())?;
+            Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
+        })
+    }
+
     fn read<T>(&mut self, body: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>) -> Result<T, StateError> {
         let database = self.take_database()?;
         let value = guarded(&self.directory.join(FILE), || body(&database.begin_read()?))?;

@@ -9,6 +9,8 @@ use spa_proto::{PublicKey, ReplayRecord, ReplaySet, UnixTime, Verdict};
 
 /// How many clients' sets stay in memory; the others are read again when they knock.
 const SETS_KEPT: usize = 4096;
+/// How soon a new record is tried again when it cannot be made.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The durable state as the daemon uses it: one commit for all that wait together.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Journal {
     /// Keys whose set was changed since the last commit that succeeded.
     touched: Vec<PublicKey>,
     staged: Vec<Change>,
+    /// What holds already, recorded or not: it waits for a commit that succeeds.
+    owed: Vec<Change>,
     greatest: UnixTime,
     failure: Option<String>,
 }
@@ -90,6 +94,7 @@ impl Journal {
             sets: HashMap::new(),
             touched: Vec::new(),
             staged: Vec::new(),
+            owed: Vec::new(),
             greatest,
             failure: None,
         }
@@ -118,6 +123,8 @@ impl Journal {
         }
         // Without a damaged file there is nothing to set aside.
         let _ = State::set_aside(directory, wall);
+        // Should it fail, it is tried again, but not at once.
+        *until = now + RETRY;
         let held = lock.take().map_or_else(|| StateLock::acquire(directory), Ok)?;
         self.phase = Phase::Open(State::create(directory, held)?);
         Ok(true)
@@ -128,10 +135,21 @@ impl Journal {
         self.staged.push(change);
     }
 
+    /// The same for what holds whatever the disk says, such as the end of a grant: it stays staged until it is durable.
+    pub fn owe(&mut self, change: Change) {
+        self.owed.push(change);
+    }
+
+    /// Whether something that holds is not recorded yet.
+    #[must_use]
+    pub const fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     /// Whether a commit would write anything.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.touched.is_empty() && self.staged.is_empty()
+        self.touched.is_empty() && self.staged.is_empty() && self.owed.is_empty()
     }
 
     /// Makes everything since the last commit durable.
@@ -141,7 +159,10 @@ impl Journal {
     /// [`StateError`]: nothing may open because of what was staged, and it is no longer staged. What was claimed stays
     /// taken in memory, and is written with the next commit.
     pub fn commit(&mut self) -> Result<(), StateError> {
-        let mut changes = std::mem::take(&mut self.staged);
+        // What is owed is older than what is staged.
+        let owed = self.owed.len();
+        let mut changes = std::mem::take(&mut self.owed);
+        changes.append(&mut self.staged);
         self.touched.sort_unstable();
         self.touched.dedup();
         let sets = self
@@ -154,6 +175,10 @@ impl Journal {
             Phase::Waiting { .. } | Phase::Memory => Ok(()),
         };
         self.failure = outcome.as_ref().err().map(ToString::to_string);
+        if outcome.is_err() {
+            changes.truncate(owed);
+            self.owed = changes;
+        }
         outcome?;
         self.touched.clear();
         if self.sets.len() > SETS_KEPT && !matches!(self.phase, Phase::Memory) {
@@ -290,6 +315,19 @@ mod tests {
             assert!(matches!(why, Some(StateError::Damaged(..))));
             assert!(!journal.end_wait(start + RETENTION / 2, at(1)).unwrap());
         }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_begun_is_tried_again_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("state");
+        let (mut journal, _) = Journal::open(&gone, Duration::ZERO, RETENTION).unwrap();
+        std::fs::remove_dir_all(&gone).unwrap();
+        assert!(journal.end_wait(RETENTION, at(1)).is_err());
+        assert_eq!(journal.waits_until(), Some(RETENTION + RETRY));
+        assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Unavailable);
+        std::fs::create_dir(&gone).unwrap();
+        assert!(journal.end_wait(RETENTION + RETRY, at(1)).unwrap());
     }
 
     #[test]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import signal
+import socket
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 
 import harness
@@ -92,6 +94,27 @@ class Killed(Crash):
         eventually(lambda: not self.gateway.entries(), 4)
         self.gateway.start()
         self.assert_nothing_open()
+
+    def test_what_a_door_let_in_is_cut_when_it_ended_meanwhile(self) -> None:
+        self.sshd.remove()
+        self.gateway.configure(server_toml(Service(at_end="cut")))
+        self.gateway.start()
+        with self.gateway.host.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("0.0.0.0", 22))
+            server.listen()
+            self.open_door(2)
+            server.accept()[0].close()
+            with self.friend.socket(socket.AF_INET, socket.SOCK_STREAM) as inside:
+                inside.settimeout(3)
+                inside.connect((GATEWAY[4], 22))
+                peer, _ = server.accept()
+                self.gateway.kill9()
+                eventually(lambda: not self.gateway.entries(), 4)
+                self.gateway.start()
+                with peer, self.assertRaises(OSError):
+                    inside.sendall(b"x")
+                    inside.recv(1)
 
     def test_grants_of_another_boot_are_not_opened_again(self) -> None:
         self.gateway.start()
@@ -226,6 +249,27 @@ class Record(Crash):
 
         eventually(opens, 10, "works again by itself")
 
+    def test_a_close_holds_on_a_full_disk_and_after_it(self) -> None:
+        self.close_on_a_full_disk(lambda: self.alice.close(self.friend, GATEWAY[4]))
+
+    def test_a_close_by_command_holds_on_a_full_disk_and_after_it(self) -> None:
+        self.close_on_a_full_disk(lambda: self.gateway.control("close", "alice"))
+
+    def close_on_a_full_disk(self, close: Callable[[], object]) -> None:
+        state = self.gateway.dir / "state"
+        self.mount_small(state)
+        self.gateway.start()
+        self.open_door(200)
+        self.fill(state / "filler")
+        close()
+        eventually(lambda: not self.gateway.entries(), what="shut, recorded or not")
+        self.assertEqual(self.gateway.grants(), [])
+        (state / "filler").unlink()
+        eventually(lambda: self.gateway.status()["record"]["state"] == "ok", 8, "recorded later")
+        self.gateway.kill9()
+        self.gateway.start()
+        self.assert_nothing_open()
+
     def mount_small(self, folder: Path) -> None:
         """Puts a folder of the test on a file system of 8 MB; undone at the end."""
         kept = folder.with_name("state.kept")
@@ -287,6 +331,17 @@ class Stop(Crash):
         beside.process.send_signal(signal.SIGTERM)
         self.assertEqual(beside.wait(), 0)
         self.assertFalse(self.gateway.status()["dry_run"], "the control socket is the daemon's")
+
+
+    def test_a_dry_run_spends_no_invite(self) -> None:
+        text = self.gateway.invite("bob")
+        self.gateway.start("--dry-run")
+        self.friend.send(harness.enroll_datagram(text, harness.fresh_keys(self.gateway)), GATEWAY[4])
+        eventually(lambda: "would enroll" in self.gateway.log(), what="it says what it would do")
+        self.barrier()
+        self.assertFalse((self.gateway.dir / "clients.d" / "bob.toml").exists())
+        (invite,) = self.gateway.keys_json("list")["invites"]
+        self.assertEqual(invite["state"], "live")
 
 
 class Reload(Crash):

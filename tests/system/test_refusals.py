@@ -490,6 +490,22 @@ class Invites(Refusals):
             eventually(lambda before=before: self.gateway.refused("enroll") == before + 3, what="three of four refused")
             self.assertEqual(sum(self.spent_by(key, name) for key in keys), 1)
 
+    def test_an_invite_whose_file_forgot_works_once_all_the_same(self) -> None:
+        text = self.gateway.invite("bob")
+        (file,) = (self.gateway.dir / "invites.d").glob("bob@*.toml")
+        unspent = file.read_bytes()
+        first, second = self.new_device(), self.new_device()
+        self.enroll(text, first)
+        eventually(lambda: self.spent_by(first), what="spent")
+        (self.gateway.dir / "clients.d" / "bob.toml").unlink()
+        file.write_bytes(unspent)
+        eventually(lambda: self.invite_state("bob") == "live", what="as from an old backup")
+        self.gateway.restart()
+        with self.refusing("enroll"):
+            self.enroll(text, second)
+        self.assertFalse(self.enrolled("bob"))
+        self.assertRegex(self.gateway.log(), f"two devices used one invite.*{FRIEND[4]}.*{FRIEND[4]}")
+
     def test_ended_invite(self) -> None:
         text = self.gateway.invite("bob", "ssh", "--valid", "2s")
         eventually(lambda: self.invite_state("bob") == "ended", 6, "ended")

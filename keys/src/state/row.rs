@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use spa_proto::{PublicKey, ReplaySet, UnixTime};
+use spa_proto::{Enrollment, PublicKey, ReplaySet, UnixTime};
+use subtle::ConstantTimeEq;
 
+use crate::client::psk_digest;
 use crate::text;
 
 /// A key's last accepted knock.
@@ -77,6 +79,15 @@ pub struct EnrollmentRow {
     pub at: UnixTime,
     /// Where it came from.
     pub source: IpAddr,
+}
+
+impl EnrollmentRow {
+    /// Whether this is the same enroll again: same key, same PSK.
+    #[must_use]
+    pub fn is_repeat(&self, enrollment: &Enrollment) -> bool {
+        let same_psk = self.psk_digest.ct_eq(&psk_digest(&enrollment.psk));
+        self.public_key == enrollment.public_key && bool::from(same_psk)
+    }
 }
 
 /// F, then R, rising; each 8 octets, big-endian.

@@ -1,8 +1,10 @@
 //! A device becomes a client ("Enrollment in one packet").
 
+use std::net::SocketAddr;
+
 use spa_keys::client::psk_digest;
 use spa_keys::directory::Written;
-use spa_keys::state::{Change, EnrollmentRow, LastKnock};
+use spa_keys::state::{Change, EnrollmentRow, LastKnock, StateError};
 use spa_proto::{Act, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
@@ -28,6 +30,26 @@ impl Daemon {
             return refuse(self, None, "the invite was taken away meanwhile");
         };
         let name = view.name.to_string();
+        // The state has the last word: the invite's file may be older than it.
+        match self.stored(&invite) {
+            Ok(Some(row)) if row.is_repeat(&enrollment) => {
+                info!(client = name, source = %source.ip(), "enrolled already: the same enroll again");
+                return self.settle_repeat(invite, last);
+            }
+            Ok(Some(_)) => {
+                let detail = self.say_raced(&invite, source);
+                return refuse(self, Some(name), &detail);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let detail = format!("not enrolled: {error}");
+                self.refused(Refused::new(now.wall, Some(source), Reason::Record, detail).of(Some(name)));
+                return;
+            }
+        }
+        let Some(view) = self.keys.invite(&invite) else {
+            return;
+        };
         if let Some(spent) = &view.spent {
             if spent.is_repeat(&enrollment) {
                 info!(client = name, source = %source.ip(), "enrolled already: the same enroll again");
@@ -68,8 +90,33 @@ impl Daemon {
         self.accepted.enroll += 1;
         let label = enrollment.label.as_str().to_string();
         let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
-        info!(client = name, source = %source.ip(), label, key = fingerprint, "enrolled");
-        self.write_enrolled(&invite, &enrollment, now.wall);
+        let verb = if self.dry_run { "would enroll" } else { "enrolled" };
+        info!(client = name, source = %source.ip(), label, key = fingerprint, "{verb}");
+        if !self.dry_run {
+            self.write_enrolled(&invite, &enrollment, now.wall);
+        }
+    }
+
+    /// What the state knows of an invite that was spent.
+    fn stored(&mut self, invite: &PublicKey) -> Result<Option<EnrollmentRow>, StateError> {
+        let stored = self.journal.state().map(|state| state.enrollment(invite));
+        Ok(stored.transpose()?.flatten())
+    }
+
+    /// Somebody else had the invite: says it loudly, with both sources. Returns it as a refusal's detail.
+    pub(super) fn say_raced(&mut self, invite: &PublicKey, source: SocketAddr) -> String {
+        let first = match self.stored(invite) {
+            Ok(Some(row)) => row.source.to_string(),
+            _ => "an address that is not known any more".into(),
+        };
+        let (client, source) = (self.name_of(invite), source.ip().to_canonical());
+        error!(
+            client,
+            %source,
+            first,
+            "two devices used one invite: somebody else had it; which of them is the right one?"
+        );
+        format!("the invite was spent for another key, from {first}")
     }
 
     /// A repeat has used its timestamp up; that must be durable all the same. What could not be written the first time

@@ -1,12 +1,14 @@
 //! Datagrams → grants: judged, made durable together, then acted upon (steps 4 to 9).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use spa_keys::directory::ClientView;
 use spa_keys::state::{Change, GrantRow, LastKnock};
 use spa_proto::{
-    Act, Address, Claim, Code, Datagram, Knock, Moment, PublicKey, Refusal, Request, ServiceName, UnixTime,
+    Act, Address, Claim, Code, Datagram, DropReason, EnrollError, Knock, Moment, PublicKey, Refusal, Request,
+    ServiceName, UnixTime,
 };
 use tracing::{info, warn};
 
@@ -290,6 +292,14 @@ impl Daemon {
         }
     }
 
+    /// The same for an end, which holds whatever the disk says.
+    pub(super) fn owe_grant(&mut self, key: &GrantKey) {
+        if let Some(grant) = self.grants.get(key) {
+            let row = row(key, grant, &self.boot_id);
+            self.journal.owe(Change::Grant(row));
+        }
+    }
+
     /// Makes a batch durable and then acts on it; or takes it back.
     pub(super) fn settle(&mut self, batch: Batch) {
         if self.journal.is_clean() {
@@ -310,12 +320,33 @@ impl Daemon {
         }
     }
 
+    /// What was opened is taken back. What was closed stays closed: that needs no record to be safe.
     fn take_back(&mut self, batch: Batch, why: &str) {
+        let mut shut = Vec::new();
         for (key, before) in batch.undo.into_iter().rev() {
-            self.grants.put(key, before);
+            if self.grants.get(&key).is_some_and(|grant| grant.end.is_none())
+                && before.as_ref() != self.grants.get(&key)
+            {
+                self.owe_grant(&key);
+                shut.extend(
+                    before
+                        .filter(|before| before.end.is_some())
+                        .map(|before| before.door(&key)),
+                );
+            } else {
+                self.grants.put(key, before);
+            }
         }
-        for Counted { who, .. } in batch.counted {
-            let detail = format!("not recorded, so not opened: {why}");
+        for door in &shut {
+            self.shut(door);
+        }
+        for Counted { who, closes } in batch.counted {
+            let what = if closes {
+                "closed, but not recorded"
+            } else {
+                "not recorded, so not opened"
+            };
+            let detail = format!("{what}: {why}");
             let refused = Refused::new(clock::wall(), Some(who.source), Reason::Record, detail);
             self.refused(refused.of(Some(who.name)));
         }
@@ -388,7 +419,7 @@ impl Daemon {
         let ended = self.grants.end_where(now, unwanted);
         let mut doors = Vec::new();
         for key in &ended {
-            self.stage_grant(key);
+            self.owe_grant(key);
             if let Some(grant) = self.grants.get(key) {
                 doors.push(grant.door(key));
             }
@@ -397,7 +428,7 @@ impl Daemon {
                 .and_then(|client| Some(self.keys.client(&client)?.name().to_string()));
             info!(client, address = %key.address, service = key.service, "ended: {why}");
         }
-        // A door that shuts does not wait for the disk: what is not recorded is shut again at the next start.
+        // A door that shuts does not wait for the disk: its end stays owed to the record.
         for door in &doors {
             self.shut(door);
         }
@@ -413,7 +444,15 @@ impl Daemon {
             Claim::Nobody => None,
         };
         let reason = Reason::from(&refusal.reason);
-        let refused = Refused::new(now.wall, Some(source), reason, refusal.reason.to_string());
+        let detail = match (&refusal.reason, &refusal.claim) {
+            (DropReason::Enroll(EnrollError::Spent), Claim::Proven(invite)) => self.say_raced(invite, source),
+            _ => refusal.reason.to_string(),
+        };
+        // Two copies that came together: the capture thread could not know the first of them yet.
+        if refusal.reason == (DropReason::Copy { forwarded: true }) {
+            self.capture.counters().forwarded.fetch_add(1, Relaxed);
+        }
+        let refused = Refused::new(now.wall, Some(source), reason, detail);
         self.refused(refused.of(client).off(refusal.reason.difference_s()));
     }
 

@@ -57,7 +57,16 @@ impl Daemon {
         }
         let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| error.to_string())?;
         let doors = self.protect_anew(&config)?;
-        let capture = self.capture_anew(&config, identities)?;
+        let (gateway, capture) = match self.capture_anew(&config, identities) {
+            Ok(built) => built,
+            Err(why) => {
+                self.put_rules_back();
+                return Err(why);
+            }
+        };
+        let held: Vec<_> = gateway.sieve().identities().iter().map(|own| *own.public()).collect();
+        self.keys.retain_shared(&held);
+        self.gateway = gateway;
         let old = std::mem::replace(&mut self.config, config);
         self.doors = doors;
         if let Some(capture) = capture {
@@ -83,29 +92,30 @@ impl Daemon {
         }
         let mut doors = Doors::new(config, &self.paths).map_err(|error| error.to_string())?;
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
-            if let Err(worse) = self.doors.protect() {
-                error!("the old rules could not be put back: {worse}");
-            }
+            self.put_rules_back();
             return Err(error.to_string());
         }
         Ok(doors)
     }
 
+    fn put_rules_back(&mut self) {
+        if let Err(worse) = self.doors.protect() {
+            error!("the old rules could not be put back: {worse}");
+        }
+    }
+
     /// New identities in the old threads; new threads only for other interfaces or ports.
-    fn capture_anew(&mut self, config: &Config, identities: GatewayKey) -> Result<Option<Capture>, String> {
-        let sieve = self.gateway.sieve().with_identities(identities.into_identities());
-        let held: Vec<_> = sieve.identities().iter().map(|identity| *identity.public()).collect();
-        self.keys.retain_shared(&held);
-        self.gateway = Gateway::new(sieve);
+    fn capture_anew(&self, config: &Config, identities: GatewayKey) -> Result<(Gateway, Option<Capture>), String> {
+        let gateway = Gateway::new(self.gateway.sieve().with_identities(identities.into_identities()));
         let (old, new) = (&self.config.listen, &config.listen);
         if old == new {
-            return Ok(None);
+            return Ok((gateway, None));
         }
-        let (sieve, events) = (self.gateway.sieve().clone(), self.event_sender.clone());
-        let capture = Capture::start(&new.interfaces, &new.ports, sieve, events);
-        capture
-            .map(Some)
-            .map_err(|error| format!("no thread could be started: {error}"))
+        let (sieve, events) = (gateway.sieve().clone(), self.event_sender.clone());
+        match Capture::start(&new.interfaces, &new.ports, sieve, events) {
+            Ok(capture) => Ok((gateway, Some(capture))),
+            Err(error) => Err(format!("no thread could be started: {error}")),
+        }
     }
 
     fn watch_tables(&mut self) {
@@ -192,7 +202,7 @@ impl Daemon {
             .collect();
         for (key, end) in shortened {
             if let Some(door) = self.grants.shorten(&key, end) {
-                self.stage_grant(&key);
+                self.owe_grant(&key);
                 self.shut(&door);
             }
         }

@@ -1,6 +1,5 @@
 //! Startup, in its order: read, record, protect, open again what was open, listen.
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,6 +56,8 @@ impl Daemon {
         let identities = GatewayKey::load(&paths.gateway_key)
             .map_err(Failure::from)?
             .into_identities();
+        // Watched before they are read, or a change in between would be missed.
+        let folders = watch_folders(&paths)?;
         let keys = KeyDirectory::load(&paths.clients, &paths.invites).map_err(Failure::from)?;
         keys.broken().for_each(|(.., broken)| say_broken(broken));
         let journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
@@ -68,7 +69,7 @@ impl Daemon {
         let gateway = Gateway::new(Sieve::new(identities, listen(&config)));
         let (event_sender, events) = mpsc::channel(QUEUE);
         make_run_folder(&paths.run)?;
-        let watches = watches(&paths, &doors)?;
+        let watches = watches(folders, &doors);
         let capture = Capture::start(
             &config.listen.interfaces,
             &config.listen.ports,
@@ -111,26 +112,37 @@ impl Daemon {
     fn take_over(&mut self) -> Result<(), Failure> {
         if !self.dry_run {
             self.roll_forward();
-            self.restore_grants();
         }
+        let overdue = if self.dry_run {
+            Vec::new()
+        } else {
+            self.restore_grants()
+        };
         self.doors.protect().map_err(failure)?;
         self.doors.self_test().map_err(failure)?;
         self.review_grants();
         let openings = self.openings();
         self.doors.reconcile(&openings).map_err(failure)?;
+        self.shut_overdue(&overdue);
         self.say_clock();
         Ok(())
     }
 
     /// Grants of this boot whose end has not come and is no further off than the cap live on; the others are
     /// remembered (step 9).
-    fn restore_grants(&mut self) {
+    ///
+    /// Returns those that ended while no daemon was there to see it.
+    fn restore_grants(&mut self) -> Vec<GrantKey> {
         let rows = match self.journal.state().map(spa_keys::state::State::grants) {
             Some(Ok(rows)) => rows,
-            Some(Err(error)) => return error!("grants could not be read, all doors are shut: {error}"),
-            None => return,
+            Some(Err(error)) => {
+                error!("grants could not be read, all doors are shut: {error}");
+                return Vec::new();
+            }
+            None => return Vec::new(),
         };
         let now = clock::uptime();
+        let mut overdue = Vec::new();
         for row in rows {
             let end = self.durable_end(&row, now);
             let key = GrantKey {
@@ -138,7 +150,24 @@ impl Daemon {
                 address: row.address,
                 service: row.service,
             };
+            if end.is_none() && row.end_boottime.is_some() && row.boot_id == self.boot_id {
+                overdue.push(key.clone());
+            }
             self.grants.restore(key, (row.opened, row.since, row.changed), end, now);
+        }
+        overdue
+    }
+
+    /// The kernel has shut these doors; what they let in is still to be cut where the service asks for it.
+    fn shut_overdue(&mut self, overdue: &[GrantKey]) {
+        for key in overdue {
+            self.owe_grant(key);
+            if let Some(door) = self.grants.get(key).map(|grant| grant.door(key)) {
+                self.shut(&door);
+            }
+        }
+        if let Err(error) = self.journal.commit() {
+            warn!("the end of a grant could not be recorded: {error}");
         }
     }
 
@@ -216,15 +245,18 @@ pub(super) fn listen(config: &Config) -> Listen {
     }
 }
 
-fn watches(paths: &Paths, doors: &Doors) -> Result<Watches, Failure> {
-    let cannot = |what: &str, error: &dyn fmt::Display| Failure::new(Exit::Failed, format!("{what}: {error}"));
-    let folders = Watch::new(&paths.clients, &paths.invites).map_err(|e| cannot("clients.d cannot be watched", &e))?;
-    let folders = Readable::new(folders).map_err(|e| cannot("clients.d cannot be watched", &e))?;
-    Ok(Watches {
+fn watch_folders(paths: &Paths) -> Result<Readable<Watch>, Failure> {
+    let cannot = |error| Failure::new(Exit::Failed, format!("clients.d cannot be watched: {error}"));
+    let folders = Watch::new(&paths.clients, &paths.invites).map_err(cannot)?;
+    Readable::new(folders).map_err(cannot)
+}
+
+fn watches(folders: Readable<Watch>, doors: &Doors) -> Watches {
+    Watches {
         folders,
         tables: watch_tables(doors),
         addresses: watch(Monitor::addresses(), "address changes"),
-    })
+    }
 }
 
 /// What tells of changes of the rules, if they can be told.

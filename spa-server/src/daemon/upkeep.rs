@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spa_keys::state::Change;
 use spa_proto::UnixTime;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::knocks::row;
 use super::{Daemon, start};
@@ -64,6 +64,11 @@ impl Daemon {
             self.timers.doors = now + DOORS_EVERY;
             let openings = self.openings();
             self.doors.check_doors(&openings);
+            if self.journal.owes()
+                && let Err(error) = self.journal.commit()
+            {
+                debug!("ends of grants cannot be recorded yet: {error}");
+            }
         }
         if self.timers.rules.is_some_and(|due| due <= now) {
             self.timers.rules = None;
