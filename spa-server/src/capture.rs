@@ -23,6 +23,8 @@ const RING_BYTES: i32 = 8 << 20;
 const DELIVERY_MS: i32 = 1;
 /// How often a missing interface is looked for.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a thread waits for room in the queue of a busy daemon.
+const BUSY: Duration = Duration::from_millis(10);
 /// How often the kernel is asked what it dropped, in packets.
 const STATS_EVERY: u64 = 1024;
 /// How many refusals a second are told apart; all are counted.
@@ -96,7 +98,7 @@ struct Shared {
     /// Counts the changes of `sieve`: the threads look at it without the lock.
     generation: AtomicU64,
     stop: AtomicBool,
-    counters: Counters,
+    counters: Arc<Counters>,
     events: mpsc::Sender<Event>,
 }
 
@@ -120,12 +122,13 @@ impl Capture {
         ports: &[u16],
         sieve: Sieve,
         events: mpsc::Sender<Event>,
+        counters: Arc<Counters>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             sieve: Mutex::new(sieve),
             generation: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            counters: Counters::default(),
+            counters,
             events,
         });
         let mut capture = Self {
@@ -157,8 +160,8 @@ impl Capture {
 
     /// What was counted.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
     }
 }
 
@@ -216,8 +219,15 @@ impl Watch {
         };
         if told.as_ref().is_none_or(|told| told.up != state.up) {
             *told = Some(state.clone());
-            // The daemon is gone only when it stops; then nobody needs to be told.
-            let _ = self.shared.events.blocking_send(Event::Interface(state));
+            let mut event = Event::Interface(state);
+            // The daemon may be waiting for this very thread to end: never wait for it without an end.
+            while let Err(mpsc::error::TrySendError::Full(back)) = self.shared.events.try_send(event) {
+                if self.stopped() {
+                    return;
+                }
+                event = back;
+                thread::park_timeout(BUSY);
+            }
         }
     }
 
@@ -276,18 +286,6 @@ fn open(name: &str, filter: &str) -> Result<(pcap::Capture<Active>, Option<LinkT
     capture.filter(filter, true)?;
     let link = LinkType::from_dlt(capture.get_datalink().0);
     Ok((capture, link))
-}
-
-/// Whether an interface is there and up. libpcap stays silent while one is down, and goes on when it is up again.
-#[must_use]
-pub fn is_link_up(name: &str) -> bool {
-    const IFF_UP: u32 = 1;
-    let flags = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
-    let flags = flags
-        .trim()
-        .strip_prefix("0x")
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    name == "any" || flags.is_some_and(|flags| flags & IFF_UP != 0)
 }
 
 /// Steps 1 to 3 on borrowed octets.

@@ -135,22 +135,19 @@ impl Daemon {
 
     /// Takes one event and what waits behind it, up to a bound.
     fn on_events(&mut self, first: Event) {
+        let mut events = vec![first];
+        while events.len() < BATCH
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push(event);
+        }
         let mut candidates = Vec::new();
-        let mut next = Some(first);
-        for _ in 0..BATCH {
-            match next {
-                Some(Event::Candidate(candidate)) => candidates.push(candidate),
-                Some(Event::Refused(sample)) => self.note_sample(&sample),
-                Some(Event::Interface(interface)) => self.on_interface(interface),
-                None => break,
+        for event in events {
+            match event {
+                Event::Candidate(candidate) => candidates.push(candidate),
+                Event::Refused(sample) => self.note_sample(&sample),
+                Event::Interface(interface) => self.on_interface(interface),
             }
-            next = self.events.try_recv().ok();
-        }
-        if let Some(Event::Interface(interface)) = next.take_if(|event| matches!(event, Event::Interface(_))) {
-            self.on_interface(interface);
-        }
-        if let Some(Event::Candidate(candidate)) = next {
-            candidates.push(candidate);
         }
         self.on_candidates(candidates);
     }

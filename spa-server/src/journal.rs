@@ -193,6 +193,9 @@ impl Journal {
     ///
     /// [`StateError`] when that could not be made durable.
     pub fn reset(&mut self, key: &PublicKey) -> Result<(), StateError> {
+        if let Phase::Waiting { directory, .. } = &self.phase {
+            return Err(StateError::Missing(directory.clone()));
+        }
         self.sets.remove(key);
         self.touched.retain(|touched| touched != key);
         self.stage(Change::ForgetReplay(*key));

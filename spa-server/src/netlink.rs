@@ -7,6 +7,7 @@
 pub mod address;
 pub mod conntrack;
 pub mod ipset;
+pub mod link;
 pub mod message;
 pub mod monitor;
 pub mod nftables;

@@ -21,8 +21,8 @@ impl KeyDirectory {
         self.invites.iter_mut().for_each(|slot| slot.seat.retain(held));
     }
 
-    /// Writes what an enrollment brought: notes it in the invite's file, then writes the new client's. In memory the
-    /// invite is spent from now on, whatever the disk says. Said again it changes nothing.
+    /// Writes what an enrollment brought: the new client's file, then notes it in the invite's. An invite that is noted
+    /// as spent had its client written: who is gone since was taken away by a person, and stays away.
     ///
     /// # Errors
     ///
@@ -37,8 +37,11 @@ impl KeyDirectory {
             return Ok(Written::Gone);
         };
         let spent = Spent::by(enrollment, at);
-        let client = known.client(enrollment, at);
+        if known.spent.as_ref().is_some_and(|noted| noted.is_repeat(enrollment)) {
+            return Ok(Written::Already);
+        }
+        let written = self.write_enrolled(&known.name, &known.client(enrollment, at))?;
         self.write_spent(invite, &spent)?;
-        self.write_enrolled(&known.name, &client)
+        Ok(written)
     }
 }

@@ -12,11 +12,11 @@ use spa_keys::units::format_time;
 use tracing::info;
 
 use super::Daemon;
-use crate::capture;
 use crate::clock;
 use crate::control::{ControlError, Reply, Request};
 use crate::grant::{Grant, GrantKey};
 use crate::journal::RecordState;
+use crate::netlink::link::links_up;
 use crate::refusals::Reason;
 
 const EXPLAINED: usize = 20;
@@ -115,9 +115,12 @@ impl Daemon {
     }
 
     fn interface_states(&self) -> Vec<Value> {
+        // What libpcap captures stays silent while a link is down, and goes on when it is up again.
+        let up = links_up().ok();
+        let is_link_up = |name: &String| name == "any" || up.as_ref().is_none_or(|up| up.contains(name));
         let state = |name: &String| {
             let captured = self.interfaces.get(name).is_some_and(|interface| interface.up);
-            let up = captured && capture::is_link_up(name);
+            let up = captured && is_link_up(name);
             json!({ "name": name, "state": if up { "up" } else { "waiting" } })
         };
         self.config.listen.interfaces.iter().map(state).collect()

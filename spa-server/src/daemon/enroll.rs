@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use spa_keys::client::psk_digest;
-use spa_keys::directory::Written;
+use spa_keys::directory::{Kind, Written};
 use spa_keys::state::{Change, EnrollmentRow, LastKnock, StateError};
 use spa_proto::{Act, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
 use tracing::{error, info, warn};
@@ -133,6 +133,10 @@ impl Daemon {
     /// Writes the client's file and marks the invite; what fails is rolled forward at the next start.
     fn write_enrolled(&mut self, invite: &PublicKey, enrollment: &Enrollment, at: UnixTime) {
         match self.keys.write_enrollment(invite, enrollment, at) {
+            // The invite may be behind one of them: its client must not be lost for good.
+            Ok(Written::Gone) if self.keys.broken().any(|(kind, ..)| kind == Kind::Invite) => {
+                error!("an enrolled client's file is not written until every file in invites.d is whole");
+            }
             Ok(written) => {
                 if written == Written::Gone {
                     warn!("an enrolled client's file was not written: the invite's was taken away meanwhile");

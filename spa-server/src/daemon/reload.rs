@@ -67,6 +67,10 @@ impl Daemon {
         let held: Vec<_> = gateway.sieve().identities().iter().map(|own| *own.public()).collect();
         self.keys.retain_shared(&held);
         self.gateway = gateway;
+        // By the old backends, which know how such a service's doors and connections are ended.
+        self.end_grants("its service is gone", |key, _| {
+            !config.services.iter().any(|service| service.name == key.service)
+        });
         let old = std::mem::replace(&mut self.config, config);
         self.doors = doors;
         if let Some(capture) = capture {
@@ -112,7 +116,8 @@ impl Daemon {
             return Ok((gateway, None));
         }
         let (sieve, events) = (gateway.sieve().clone(), self.event_sender.clone());
-        match Capture::start(&new.interfaces, &new.ports, sieve, events) {
+        let counters = self.capture.counters();
+        match Capture::start(&new.interfaces, &new.ports, sieve, events, counters) {
             Ok(capture) => Ok((gateway, Some(capture))),
             Err(error) => Err(format!("no thread could be started: {error}")),
         }

@@ -1,6 +1,7 @@
 //! Startup, in its order: read, record, protect, open again what was open, listen.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use spa_keys::directory::{BrokenFile, KeyDirectory};
@@ -75,6 +76,7 @@ impl Daemon {
             &config.listen.ports,
             gateway.sieve().clone(),
             event_sender.clone(),
+            Arc::default(),
         );
         let capture = capture.map_err(|e| Failure::new(Exit::Failed, format!("no thread could be started: {e}")))?;
         let (request_sender, requests) = mpsc::channel(16);
@@ -178,8 +180,12 @@ impl Daemon {
             .services
             .iter()
             .find(|service| service.name == row.service)?;
+        let own_cap = row
+            .client
+            .and_then(|client| self.keys.client(&client)?.policy().max_duration);
+        let cap = own_cap.map_or(service.max_duration, |cap| cap.min(service.max_duration));
         let left = end.checked_sub(now)?;
-        (row.boot_id == self.boot_id && left <= service.max_duration).then_some(end)
+        (row.boot_id == self.boot_id && left <= cap).then_some(end)
     }
 
     /// What stands open by the table.
