@@ -1,14 +1,21 @@
 //! What makes a grant real: one small typed interface whose messages can cross a process boundary.
 
+mod ends;
 pub mod exec;
+mod existing;
+mod families;
+mod fault;
+mod guests;
 pub mod iptables;
+pub mod plan;
 pub mod recording;
 
-use std::fmt;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use fault::BackendError;
 
 /// A door: one service for the addresses that are let through it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -153,22 +160,3 @@ pub trait Backend: Send {
     /// What could not be taken out, all of it; it goes on past the first failure.
     fn uninstall(&mut self) -> Result<(), BackendError>;
 }
-
-/// What went wrong in a backend, for the log, status and the command line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackendError {
-    /// The backend's name.
-    pub backend: String,
-    /// What was attempted and what the kernel or the tool said, in one line free of control characters.
-    pub what: String,
-    /// What to try, where that is known.
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for BackendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.backend, self.what)
-    }
-}
-
-impl std::error::Error for BackendError {}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use crate::backend::iptables::Iptables;
-use crate::backend::iptables::plan::Plan;
+use crate::backend::plan::Plan;
 use crate::backend::recording::Recording;
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
 use crate::config::{BackendKind, Config};
@@ -47,7 +47,7 @@ impl Doors {
         let mut entries = Vec::new();
         for kind in kinds(config) {
             let backend: Box<dyn Backend> = match kind {
-                BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config)?)),
+                BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config, kind)?)),
                 BackendKind::Nftables | BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
             };
             entries.push(Entry::new(backend, config, kind));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use netns::{Namespace, feed, in_namespace, members, run, run_patiently, veth};
 use spa_server::backend::iptables::Iptables;
-use spa_server::backend::iptables::plan::{Guarded, Plan};
+use spa_server::backend::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
 use spa_server::config::{AtEnd, PortRange, Protocol};
 use spa_server::netlink::address::own_addresses;

@@ -1,27 +1,24 @@
 //! iptables and ipset: a few static rules once, each grant an element of a set that ends by itself.
 //!
-//! [`plan`] says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
-//! `table` understands, `settle` goes through all of it, `doors` speaks to the sets, `existing` finds who is connected.
+//! [`plan`](super::plan) says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
+//! `table` understands, `settle` goes through all of it, `doors` speaks to the sets, [`existing`](super::existing) finds who is connected.
 
 mod doors;
-mod existing;
 mod mark;
-pub mod plan;
 mod rules;
 mod settle;
 mod table;
 mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
-use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
+use super::plan::Plan;
+use super::{Backend, BackendError, Door, Opening, Repairs, Watch, families};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
 use doors::Doors;
 use mark::{Mark, Marker};
-use plan::Plan;
 use table::{Found, Table};
 use tools::Variant;
 
@@ -54,13 +51,9 @@ impl Iptables {
     /// A backend that changes nothing yet.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let families = Family::BOTH
-            .into_iter()
-            .filter(|family| is_available(*family))
-            .collect();
         Self {
             plan,
-            families,
+            families: families::available(),
             doors: Doors::default(),
             installed: BTreeMap::new(),
             marker: Marker::default(),
@@ -214,64 +207,30 @@ fn take_out(family: Family, table: Table, found: &Found) -> Result<(), BackendEr
     tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references))
 }
 
-/// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
-fn is_available(family: Family) -> bool {
-    family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
-}
-
-/// One error out of all that went wrong, each thing said once, or `done` if nothing did.
 fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
-    let hint = faults.iter().find_map(|fault| fault.hint.clone());
-    let mut what: Vec<String> = Vec::new();
-    for fault in faults {
-        if !what.contains(&fault.what) {
-            what.push(fault.what);
-        }
-    }
-    if what.is_empty() {
-        Ok(done)
-    } else {
-        Err(BackendError {
-            hint,
-            ..fault(what.join("; "))
-        })
-    }
+    BackendError::unless(NAME, faults, done)
 }
 
 fn fault(what: String) -> BackendError {
-    BackendError {
-        backend: NAME.to_owned(),
-        what,
-        hint: None,
-    }
-}
-
-fn with_hint(fault: BackendError, hint: &str) -> BackendError {
-    BackendError {
-        hint: Some(hint.to_owned()),
-        ..fault
-    }
+    BackendError::new(NAME, what)
 }
 
 impl From<IpsetError> for BackendError {
     fn from(error: IpsetError) -> Self {
-        let hint = error.hint().map(str::to_owned);
-        Self {
-            hint,
-            ..fault(error.to_string())
+        let fault = fault(error.to_string());
+        match error.hint() {
+            Some(hint) => fault.with_hint(hint),
+            None => fault,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::settle::missing_families;
     use super::*;
 
     #[test]
-    fn a_family_that_the_kernel_lacks_is_said_and_refused() {
-        let notes: Vec<String> = missing_families(&[Family::V4]).collect();
-        assert_eq!(notes, ["this kernel has no IPv6: nothing is protected or opened there"]);
+    fn a_family_that_the_kernel_lacks_is_refused() {
         let backend = Iptables {
             families: vec![Family::V4],
             ..Iptables::new(Plan::default())
@@ -284,20 +243,5 @@ mod tests {
             backend.expect_known(&door).unwrap_err().what,
             "2001:db8::5/128: this kernel has no IPv6"
         );
-    }
-
-    #[test]
-    fn many_faults_are_one_with_the_first_hint() {
-        let faults = vec![
-            fault("one".into()),
-            with_hint(fault("two".into()), "try this"),
-            fault("one".into()),
-        ];
-        let error = unless(faults, ()).unwrap_err();
-        assert_eq!(
-            (error.to_string().as_str(), error.hint.as_deref()),
-            ("iptables: one; two", Some("try this"))
-        );
-        assert_eq!(unless(vec![], 7), Ok(7));
     }
 }

@@ -3,9 +3,9 @@
 
 use rustix::net::netlink::NETFILTER;
 
+use super::NetlinkError;
 use super::message::{DUMP, Draft, REQUEST, attributes, find};
 use super::socket::{Reply, Socket};
-use super::{Family, NetlinkError};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
@@ -43,8 +43,8 @@ impl Rule {
 /// # Errors
 ///
 /// [`NetlinkError`] if the kernel did not tell.
-pub fn rules(socket: &mut Socket, family: Family, table: &str, chain: &str) -> Result<Vec<Rule>, NetlinkError> {
-    let request = Draft::new(GET_RULE, REQUEST | DUMP).raw(&[family.number(), 0, 0, 0]);
+pub fn rules(socket: &mut Socket, family: u8, table: &str, chain: &str) -> Result<Vec<Rule>, NetlinkError> {
+    let request = Draft::new(GET_RULE, REQUEST | DUMP).raw(&[family, 0, 0, 0]);
     let replies = socket.exchange(&request.text(TABLE, table).text(CHAIN, chain))?;
     Ok(replies.iter().filter_map(|reply| rule(reply, table, chain)).collect())
 }

@@ -1,22 +1,19 @@
 //! The sets: who may come in, and until when. Nothing here starts a program.
 
-mod compare;
-mod guests;
 mod upkeep;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
 
 use super::fault;
-use super::plan::{Plan, allow_set, set_name};
+use crate::backend::ends::{compare, is_ending, opening, wanted_in, whole_seconds};
+use crate::backend::guests::{GUEST_TIME_S, Guests};
+use crate::backend::plan::{Plan, allow_set, set_name};
 use crate::backend::{BackendError, Door, Opening};
-use crate::config::LONGEST_DURATION;
 use crate::netlink::Family;
 use crate::netlink::ipset::{Creation, Element, Ipset, SET_TYPE, Set};
-use compare::{compare, is_ending, wanted_in, whole_seconds};
-use guests::Guests;
 
 /// The sets of this backend, over one line to the kernel that is opened when first needed.
 #[derive(Debug, Default)]
@@ -167,6 +164,21 @@ impl Doors {
         Ok(())
     }
 
+    /// Lets somebody who is connected already come in for a minute, unless he may anyway.
+    pub fn admit(&mut self, set: &str, net: IpNet) -> Result<(), BackendError> {
+        if self.ipset()?.add_absent(set, net, GUEST_TIME_S)? {
+            self.guests.remember(set, net, GUEST_TIME_S);
+        }
+        Ok(())
+    }
+
+    /// Takes those of `nets` for guests that another process has let in for a minute.
+    pub fn adopt(&mut self, set: &str, nets: &[IpNet]) -> Result<(), BackendError> {
+        let there = self.look(set)?.unwrap_or_default();
+        self.guests.adopt(set, &there.elements, nets);
+        Ok(())
+    }
+
     fn look(&mut self, name: &str) -> Result<Option<Set>, BackendError> {
         Ok(self.ipset()?.list(name)?)
     }
@@ -188,18 +200,4 @@ fn always(plan: &Plan, family: Family) -> BTreeSet<Element> {
 
 fn set_of(door: &Door) -> String {
     set_name(Family::of(&door.opened), &door.service)
-}
-
-fn opening(service: &str, element: Element) -> Opening {
-    let remaining = element
-        .remaining
-        .map_or(LONGEST_DURATION, |seconds| Duration::from_secs(u64::from(seconds)));
-    Opening {
-        door: Door {
-            service: service.to_owned(),
-            opened: element.net,
-        },
-        client: None,
-        remaining,
-    }
 }

@@ -29,8 +29,8 @@ impl Marker {
             Some(socket) => socket,
             none => none.insert(nftables::socket()?),
         };
-        let own = rules(socket, family, table.name(), CHAIN)?;
-        let hook = rules(socket, family, table.name(), table.hook())?;
+        let own = rules(socket, family.number(), table.name(), CHAIN)?;
+        let hook = rules(socket, family.number(), table.name(), table.hook())?;
         let leading = hook.into_iter().filter(|rule| rule.leads_to(CHAIN)).collect();
         Ok(Mark { own, leading })
     }

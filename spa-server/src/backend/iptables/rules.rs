@@ -1,7 +1,7 @@
 //! The text that iptables-restore is fed: pure functions of the plan.
 
-use super::plan::{Guarded, Plan, allow_set, set_name};
 use super::table::{CHAIN, Table};
+use crate::backend::plan::{Guarded, Plan, allow_set, set_name};
 use crate::config::{AtEnd, PortRange, Protocol};
 use crate::netlink::Family;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::plan::set_name;
 use super::table::{Found, Table};
-use super::{Installed, Iptables, existing, fault, rules, tools};
-use crate::backend::{BackendError, Repairs};
+use super::{Installed, Iptables, fault, rules, tools};
+use crate::backend::plan::set_name;
+use crate::backend::{BackendError, Repairs, existing, families};
 use crate::netlink::Family;
 
 /// How long a set of yesterday's configuration is waited for until it can be taken away.
@@ -16,7 +16,7 @@ const BRIEFLY: Duration = Duration::from_millis(200);
 impl Iptables {
     /// Puts sets and rules in place where they are not, both families, and goes on past a failure.
     pub(super) fn settle(&mut self, repairs: &mut Repairs) -> Vec<BackendError> {
-        repairs.notes.extend(missing_families(&self.families));
+        repairs.notes.extend(families::missing(&self.families));
         let mut faults = Vec::new();
         for family in self.families.clone() {
             faults.extend(self.settle_family(family, repairs).err());
@@ -123,9 +123,4 @@ impl Iptables {
         }
         Ok(())
     }
-}
-
-pub(super) fn missing_families(available: &[Family]) -> impl Iterator<Item = String> {
-    let missing = Family::BOTH.into_iter().filter(|family| !available.contains(family));
-    missing.map(|family| format!("this kernel has no {family}: nothing is protected or opened there"))
 }

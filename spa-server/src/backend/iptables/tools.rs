@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::fault;
 use super::table::{Found, Table};
-use super::{fault, with_hint};
 use crate::backend::BackendError;
 use crate::backend::exec::{ExecError, Program};
 use crate::netlink::Family;
@@ -63,13 +63,13 @@ fn run(family: Family, verb: &str, arguments: &[&str], input: &str) -> Result<St
 fn explain(error: &ExecError) -> BackendError {
     let plain = fault(error.to_string());
     match error {
-        ExecError::Missing(_) => with_hint(plain, "install the package iptables"),
-        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => with_hint(
-            fault(format!("another program has held the xtables lock for {LOCK_WAIT_S} s")),
-            "see who it is: fuser -v /run/xtables.lock",
-        ),
+        ExecError::Missing(_) => plain.with_hint("install the package iptables"),
+        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => {
+            fault(format!("another program has held the xtables lock for {LOCK_WAIT_S} s"))
+                .with_hint("see who it is: fuser -v /run/xtables.lock")
+        }
         ExecError::Failed { complaint, .. } if complaint.contains("ermission denied") => {
-            with_hint(plain, "run as root, or give the process CAP_NET_ADMIN")
+            plain.with_hint("run as root, or give the process CAP_NET_ADMIN")
         }
         _ => plain,
     }

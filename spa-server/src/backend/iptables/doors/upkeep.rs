@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Doors;
 use crate::backend::BackendError;
 use crate::backend::iptables::fault;
-use crate::backend::iptables::plan::{Plan, set_prefix};
+use crate::backend::plan::{Plan, set_prefix};
 use crate::netlink::Family;
 use crate::netlink::ipset::{Element, Ipset};
 

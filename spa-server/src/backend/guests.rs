@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::Doors;
-use super::compare::SLACK_S;
-use crate::backend::BackendError;
+use super::ends::SLACK_S;
+use crate::netlink::ipset::Element;
 
 /// How long the peers of connections that existed before the drop may come in.
 pub const GUEST_TIME_S: u32 = 60;
@@ -37,29 +36,18 @@ impl Guests {
         self.0.contains_key(&(set.to_owned(), net))
     }
 
-    fn remember(&mut self, set: &str, net: IpNet, seconds: u32) {
+    /// Takes note of one who was let in for `seconds`.
+    pub fn remember(&mut self, set: &str, net: IpNet, seconds: u32) {
         let end = Instant::now() + Duration::from_secs(u64::from(seconds + SLACK_S));
         self.0.insert((set.to_owned(), net), end);
     }
-}
-
-impl Doors {
-    /// Lets somebody who is connected already come in for a minute, unless he may anyway.
-    pub fn admit(&mut self, set: &str, net: IpNet) -> Result<(), BackendError> {
-        if self.ipset()?.add_absent(set, net, GUEST_TIME_S)? {
-            self.guests.remember(set, net, GUEST_TIME_S);
-        }
-        Ok(())
-    }
 
     /// Takes those of `nets` for guests that another process has let in for a minute.
-    pub fn adopt(&mut self, set: &str, nets: &[IpNet]) -> Result<(), BackendError> {
-        for element in self.look(set)?.unwrap_or_default().elements {
-            let seconds = element.remaining.filter(|seconds| *seconds <= GUEST_TIME_S);
-            if let Some(seconds) = seconds.filter(|_| nets.contains(&element.net)) {
-                self.guests.remember(set, element.net, seconds);
+    pub fn adopt(&mut self, set: &str, there: &[Element], nets: &[IpNet]) {
+        for element in there.iter().filter(|element| nets.contains(&element.net)) {
+            if let Some(seconds) = element.remaining.filter(|seconds| *seconds <= GUEST_TIME_S) {
+                self.remember(set, element.net, seconds);
             }
         }
-        Ok(())
     }
 }

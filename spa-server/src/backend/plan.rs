@@ -1,9 +1,8 @@
-//! What the backend is to bring about, taken from the configuration.
+//! What a firewall backend is to bring about, taken from the configuration.
 
 use ipnet::IpNet;
 
-use super::fault;
-use crate::backend::BackendError;
+use super::BackendError;
 use crate::config::{AtEnd, BackendKind, Chain, Config, PortRange, Service};
 use crate::netlink::Family;
 
@@ -35,18 +34,20 @@ pub struct Guarded {
 }
 
 impl Plan {
-    /// The part of a configuration that concerns this backend.
+    /// The part of a configuration that concerns the backend `kind`.
     ///
     /// # Errors
     ///
     /// When a service asks for what this backend cannot do, rather than protect something else than was asked for.
-    pub fn from_config(config: &Config) -> Result<Self, BackendError> {
+    pub fn from_config(config: &Config, kind: BackendKind) -> Result<Self, BackendError> {
         let own = config
             .services
             .iter()
-            .filter(|service| service.backends.contains(&BackendKind::Iptables));
+            .filter(|service| service.backends.contains(&kind));
         Ok(Self {
-            services: own.map(Guarded::from_service).collect::<Result<_, _>>()?,
+            services: own
+                .map(|service| Guarded::from_service(service, kind))
+                .collect::<Result<_, _>>()?,
             always_allow: config.lock_out.always_allow.clone(),
             knock_ports: config.listen.ports.clone(),
         })
@@ -68,8 +69,11 @@ impl Plan {
 }
 
 impl Guarded {
-    fn from_service(service: &Service) -> Result<Self, BackendError> {
-        let refused = |what: &str| Err(fault(format!("service {}: {what}", service.name.escape_debug())));
+    fn from_service(service: &Service, kind: BackendKind) -> Result<Self, BackendError> {
+        let refused = |what: &str| {
+            let what = format!("service {}: {what}", service.name.escape_debug());
+            Err(BackendError::new(kind.name(), what))
+        };
         if service.name == RESERVED {
             return refused("the name is that of the always-allow set");
         }
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused_rather_than_done_otherwise() {
-        assert!(Guarded::from_service(&service()).is_ok());
+        assert!(Guarded::from_service(&service(), BackendKind::Iptables).is_ok());
         for other in [
             Service {
                 name: "allow".into(),
@@ -151,7 +155,10 @@ mod tests {
                 ..service()
             },
         ] {
-            assert!(Guarded::from_service(&other).is_err(), "{other:?}");
+            assert!(
+                Guarded::from_service(&other, BackendKind::Iptables).is_err(),
+                "{other:?}"
+            );
         }
     }
 
