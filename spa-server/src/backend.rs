@@ -7,6 +7,7 @@ mod families;
 mod fault;
 mod guests;
 pub mod iptables;
+pub mod nftables;
 pub mod plan;
 pub mod recording;
 

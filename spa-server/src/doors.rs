@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use crate::backend::iptables::Iptables;
+use crate::backend::nftables::Nftables;
 use crate::backend::plan::Plan;
 use crate::backend::recording::Recording;
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
@@ -48,7 +49,10 @@ impl Doors {
         for kind in kinds(config) {
             let backend: Box<dyn Backend> = match kind {
                 BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config, kind)?)),
-                BackendKind::Nftables | BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
+                BackendKind::Nftables => {
+                    Box::new(Nftables::new(Plan::from_config(config, kind)?, config.nftables.clone()))
+                }
+                BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
             };
             entries.push(Entry::new(backend, config, kind));
         }
@@ -285,8 +289,18 @@ impl Entry {
 ///
 /// What could not be taken out, all of it.
 pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
-    let mut iptables = Iptables::new(Plan::default());
-    iptables.uninstall().map_err(|error| vec![error])
+    let uninstalled = [BackendKind::Iptables, BackendKind::Nftables].map(uninstall);
+    let faults: Vec<_> = uninstalled.into_iter().filter_map(Result::err).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Takes out what one kind of backend ever put anywhere.
+fn uninstall(kind: BackendKind) -> Result<(), BackendError> {
+    match kind {
+        BackendKind::Iptables => Iptables::new(Plan::default()).uninstall(),
+        BackendKind::Nftables => Nftables::new(Plan::default(), None).uninstall(),
+        BackendKind::TcpWrappers | BackendKind::Command => Ok(()),
+    }
 }
 
 fn kinds(config: &Config) -> BTreeSet<BackendKind> {

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::{Door, Opening};
 use crate::config::LONGEST_DURATION;
+use crate::netlink::Element;
 use crate::netlink::Family;
-use crate::netlink::ipset::{Element, LONGEST_TIMEOUT};
+use crate::netlink::ipset::LONGEST_TIMEOUT;
 
 /// Ends in the kernel and in the daemon's clock differ by their rounding and by the time between two looks.
 pub const SLACK_S: u32 = 2;

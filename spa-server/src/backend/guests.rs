@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::ends::SLACK_S;
-use crate::netlink::ipset::Element;
+use crate::netlink::Element;
 
 /// How long the peers of connections that existed before the drop may come in.
 pub const GUEST_TIME_S: u32 = 60;

@@ -87,11 +87,7 @@ impl Iptables {
                 door.service.escape_debug()
             ))
         };
-        self.is_known(door).then_some(()).ok_or_else(unknown)
-    }
-
-    fn is_known(&self, door: &Door) -> bool {
-        self.plan.services.iter().any(|service| service.name == door.service)
+        self.plan.has(&door.service).then_some(()).ok_or_else(unknown)
     }
 }
 
@@ -120,7 +116,7 @@ impl Backend for Iptables {
     fn close(&mut self, door: &Door) -> Result<(), BackendError> {
         // The set of a service that is no longer configured went when this plan was put in place. And a name from the
         // other side of a process boundary must not reach the always-allow set.
-        if self.is_known(door) {
+        if self.plan.has(&door.service) {
             self.doors.close(door)
         } else {
             Ok(())

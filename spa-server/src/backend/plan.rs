@@ -7,7 +7,7 @@ use crate::config::{AtEnd, BackendKind, Chain, Config, PortRange, Service};
 use crate::netlink::Family;
 
 /// Would make the name of a service's set that of the always-allow set.
-const RESERVED: &str = "allow";
+pub(super) const RESERVED: &str = "allow";
 
 /// Everything that the rules and sets follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,11 @@ impl Plan {
             always_allow: config.lock_out.always_allow.clone(),
             knock_ports: config.listen.ports.clone(),
         })
+    }
+
+    /// Whether a service of this name is in it.
+    pub(super) fn has(&self, service: &str) -> bool {
+        self.services.iter().any(|own| own.name == service)
     }
 
     /// The networks of `family` among those always allowed.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
 
+use crate::backend::nftables::later;
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
@@ -45,7 +46,26 @@ fn report(paths: &Paths) -> Report {
             Vec::new()
         }
     };
-    Report::new(Config::load(&paths.config), access).with(findings)
+    let loaded = Config::load(&paths.config);
+    if let Ok((config, _)) = &loaded {
+        findings.extend(
+            of_the_host(config)
+                .into_iter()
+                .map(|finding| finding.in_file(&paths.config)),
+        );
+    }
+    Report::new(loaded, access).with(findings)
+}
+
+/// What this host's own rules would do to what is let in.
+fn of_the_host(config: &Config) -> Vec<Finding> {
+    later::findings(config).unwrap_or_else(|error| {
+        let finding = Finding::warning(
+            "firewall-unread",
+            format!("the host's own rules were not looked at: {}", error.what),
+        );
+        vec![finding.with_try(error.hint.unwrap_or_else(|| "nft list ruleset".to_owned()))]
+    })
 }
 
 fn access(keys: &KeyDirectory) -> Vec<Access> {

@@ -57,7 +57,7 @@ const NOT_YET: [NotYet; 7] = [
     },
 ];
 
-const OTHER_BACKENDS: [&str; 3] = ["nftables", "tcp-wrappers", "command"];
+const OTHER_BACKENDS: [&str; 2] = ["tcp-wrappers", "command"];
 
 /// Adds a finding for each place that asks for what is not there yet.
 pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {
@@ -106,10 +106,6 @@ mod tests {
         let keys = "ports = [\"tcp/22\"]\ndaemon = \"sshd\"\nopen = [\"/a\"]";
         let template = with_service(keys).replace("\"iptables\"", "\"{}\"");
         insta::assert_snapshot!(told_of_each(&template, &super::OTHER_BACKENDS), @r#"
-        `nftables`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
-            warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open
         `tcp-wrappers`
             error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             warning idle-key 7:8 open does nothing here: command is none of the backends -> the service without open

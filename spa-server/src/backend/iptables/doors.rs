@@ -12,8 +12,9 @@ use crate::backend::ends::{compare, is_ending, opening, wanted_in, whole_seconds
 use crate::backend::guests::{GUEST_TIME_S, Guests};
 use crate::backend::plan::{Plan, allow_set, set_name};
 use crate::backend::{BackendError, Door, Opening};
+use crate::netlink::Element;
 use crate::netlink::Family;
-use crate::netlink::ipset::{Creation, Element, Ipset, SET_TYPE, Set};
+use crate::netlink::ipset::{Creation, Ipset, SET_TYPE, Set};
 
 /// The sets of this backend, over one line to the kernel that is opened when first needed.
 #[derive(Debug, Default)]

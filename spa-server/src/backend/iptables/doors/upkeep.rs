@@ -10,8 +10,9 @@ use super::Doors;
 use crate::backend::BackendError;
 use crate::backend::iptables::fault;
 use crate::backend::plan::{Plan, set_prefix};
+use crate::netlink::Element;
 use crate::netlink::Family;
-use crate::netlink::ipset::{Element, Ipset};
+use crate::netlink::ipset::Ipset;
 
 /// What the self-test puts in; the kernel takes no packet from a multicast address.
 const PROBES: [(Family, &str); 2] = [(Family::V4, "224.0.0.1/32"), (Family::V6, "ff02::1/128")];
