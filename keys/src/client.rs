@@ -18,10 +18,10 @@ mod edit;
 mod policy;
 mod terms;
 
-pub use code::OneTimeCode;
+pub use code::{CodeSecretError, OneTimeCode};
 pub use edit::ClientEdit;
-pub use policy::{AddressRule, ClientPolicy, Widen};
-pub use terms::Terms;
+pub use policy::{AddressRule, ClientPolicy, Widen, parse_source};
+pub use terms::{Terms, parse_length};
 
 /// One client: its keys, who it is, and what it may do.
 #[derive(Debug, PartialEq, Eq)]

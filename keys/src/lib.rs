@@ -31,7 +31,7 @@ pub use directory::{BrokenFile, ClientState, ClientView, Counts, KeyDirectory, K
 pub use exit::{Exit, Failure};
 pub use fault::Fault;
 pub use gateway::{DatedIdentity, GatewayKey};
-pub use invite::{Demands, InviteError, InviteText};
+pub use invite::{Demands, InviteError, InviteText, Ports, ServiceHints};
 pub use invites::{Invite, InviteState, Spent};
 pub use load::LoadError;
 pub use name::{ClientName, Host, Protocol, ServiceHint, ServicePort};

@@ -278,6 +278,18 @@ fn open(name: &str, filter: &str) -> Result<(pcap::Capture<Active>, Option<LinkT
     Ok((capture, link))
 }
 
+/// Whether an interface is there and up. libpcap stays silent while one is down, and goes on when it is up again.
+#[must_use]
+pub fn is_link_up(name: &str) -> bool {
+    const IFF_UP: u32 = 1;
+    let flags = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
+    let flags = flags
+        .trim()
+        .strip_prefix("0x")
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    name == "any" || flags.is_some_and(|flags| flags & IFF_UP != 0)
+}
+
 /// Steps 1 to 3 on borrowed octets.
 struct Sifter<'a> {
     shared: &'a Shared,

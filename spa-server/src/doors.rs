@@ -1,21 +1,29 @@
 //! All backends together: each door is opened and closed by every backend of its service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::backend::iptables::Iptables;
 use crate::backend::nftables::Nftables;
 use crate::backend::plan::Plan;
 use crate::backend::recording::Recording;
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
-use crate::config::{BackendKind, Config};
+use crate::config::{AtEnd, BackendKind, Config, PortRange};
+use crate::cut::Cut;
+
+/// The backends that hide ports.
+const FIREWALLS: [BackendKind; 2] = [BackendKind::Iptables, BackendKind::Nftables];
 
 /// The backends of one configuration.
 pub struct Doors {
     entries: Vec<Entry>,
+    /// The ports of the services whose connections end with the door.
+    cut: BTreeMap<String, Vec<PortRange>>,
+    always_allow: Vec<IpNet>,
 }
 
 struct Entry {
@@ -56,19 +64,31 @@ impl Doors {
             };
             entries.push(Entry::new(backend, config, kind));
         }
-        Ok(Self { entries })
+        let cut = config.services.iter().filter(|service| service.at_end == AtEnd::Cut);
+        let cut = cut
+            .map(|service| (service.name.clone(), service.ports.clone()))
+            .collect();
+        Ok(Self {
+            entries,
+            cut,
+            always_allow: config.lock_out.always_allow.clone(),
+        })
     }
 
     /// The same backends, doing nothing: for a dry run.
     #[must_use]
     pub fn recording(config: &Config) -> Self {
         let entry = |kind: BackendKind| Entry::new(Box::new(Recording::of(kind.name())), config, kind);
+        let entries = kinds(config).into_iter().map(entry).collect();
         Self {
-            entries: kinds(config).into_iter().map(entry).collect(),
+            entries,
+            cut: BTreeMap::new(),
+            always_allow: Vec::new(),
         }
     }
 
-    /// Puts every static part in place.
+    /// Puts every static part in place, and then takes out what a firewall left that is no longer used: its drop would
+    /// shut doors that another one opens.
     ///
     /// # Errors
     ///
@@ -78,7 +98,17 @@ impl Doors {
             let repairs = entry.backend.protect()?;
             entry.log("put in place", &repairs, false);
         }
+        for kind in FIREWALLS.into_iter().filter(|kind| !self.has(*kind)) {
+            if let Err(failure) = uninstall(kind) {
+                // Mostly its programs are not installed; what they never put there cannot be in the way.
+                debug!(backend = kind.name(), "could not be looked for remains: {}", failure.what);
+            }
+        }
         Ok(())
+    }
+
+    fn has(&self, kind: BackendKind) -> bool {
+        self.entries.iter().any(|entry| entry.backend.name() == kind.name())
     }
 
     /// Tries every backend with a probe.
@@ -101,23 +131,32 @@ impl Doors {
             entry.note(outcome)
         });
         if outcome.is_err() {
-            // Already reported; what cannot be closed ends in the kernel.
-            let _ = self.close(&opening.door);
+            // Already reported; what cannot be closed ends in the kernel. Nobody is cut off because of our own failure.
+            let _ = self.close(&opening.door, &[opening.door.opened]);
         }
         outcome
     }
 
-    /// Closes a door in every backend of its service.
+    /// Closes a door in every backend of its service, and cuts what it had let in where the service asks for it, but
+    /// for those who have one of `others` to the same service.
     ///
     /// # Errors
     ///
     /// The first failure; the others were tried all the same.
-    pub fn close(&mut self, door: &Door) -> Result<(), BackendError> {
+    pub fn close(&mut self, door: &Door, others: &[IpNet]) -> Result<(), BackendError> {
         let close = |entry: &mut Entry| {
             let outcome = entry.backend.close(door);
             entry.note(outcome)
         };
         let outcomes: Vec<_> = self.of(&door.service).map(close).collect();
+        if let Some(ports) = self.cut.get(&door.service) {
+            let spared = self.always_allow.iter().chain(others).copied().collect();
+            Cut {
+                ports: ports.clone(),
+                spared,
+            }
+            .connections(door);
+        }
         outcomes.into_iter().collect()
     }
 
@@ -289,7 +328,7 @@ impl Entry {
 ///
 /// What could not be taken out, all of it.
 pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
-    let uninstalled = [BackendKind::Iptables, BackendKind::Nftables].map(uninstall);
+    let uninstalled = FIREWALLS.map(uninstall);
     let faults: Vec<_> = uninstalled.into_iter().filter_map(Result::err).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod cut;
 pub mod daemon;
 pub mod doors;
 pub mod escape;

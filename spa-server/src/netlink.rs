@@ -7,11 +7,13 @@
 
 pub mod address;
 pub mod batch;
+pub mod conntrack;
 pub mod ipset;
 pub mod message;
 pub mod monitor;
 pub mod nftables;
 pub mod ruleset;
+pub mod sock_diag;
 pub mod socket;
 
 use std::fmt;

@@ -11,6 +11,8 @@ use spa_proto::{DropReason, UnixTime};
 const KEPT: usize = 1000;
 /// How far back a refusal looks for one like it, to be counted with it.
 const ALIKE: usize = 32;
+/// How many of a kind from different ports are told apart.
+const TOLD_APART: usize = 8;
 
 /// The reasons as logs, status, explain and metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -202,10 +204,17 @@ impl Refusals {
         self.keep(refused);
     }
 
-    /// Keeps a refusal that was counted elsewhere already.
+    /// Keeps a refusal that was counted elsewhere already. The first few of a kind are told apart by their ports; the
+    /// more there are, the more are counted together.
     pub fn keep(&mut self, mut refused: Refused) {
-        let like = self.recent.iter().take(ALIKE).position(|kept| kept.is_like(&refused));
-        if let Some(before) = like.and_then(|place| self.recent.remove(place)) {
+        let recent = || self.recent.iter().take(ALIKE).enumerate();
+        let same = recent().find(|(_, kept)| kept.is_like(&refused) && kept.source_port == refused.source_port);
+        let crowded = recent().filter(|(_, kept)| kept.is_like(&refused)).nth(TOLD_APART - 1);
+        if let Some(before) = same
+            .or(crowded)
+            .map(|(place, _)| place)
+            .and_then(|place| self.recent.remove(place))
+        {
             refused.count += before.count;
         }
         self.recent.push_front(refused);
@@ -236,16 +245,26 @@ mod tests {
     #[test]
     fn alike_are_counted_together_newest_first() {
         let mut refusals = Refusals::default();
-        refusals.add(refused(1, "a"));
-        refusals.add(refused(2, "b"));
-        refusals.add(refused(3, "a"));
+        for (port, detail) in [(1, "a"), (2, "b"), (1, "a"), (3, "a")] {
+            refusals.add(refused(port, detail));
+        }
         let newest: Vec<_> = refusals
             .newest(20)
             .map(|r| (r.detail.as_str(), r.source_port, r.count))
             .collect();
-        assert_eq!(newest, [("a", Some(3), 2), ("b", Some(2), 1)]);
-        assert_eq!(refusals.count(Reason::Time), 3);
+        assert_eq!(newest, [("a", Some(3), 1), ("a", Some(1), 2), ("b", Some(2), 1)]);
+        assert_eq!(refusals.count(Reason::Time), 4);
         assert_eq!(refusals.count(Reason::Shape), 0);
+    }
+
+    #[test]
+    fn many_of_a_kind_do_not_push_out_the_rest() {
+        let mut refusals = Refusals::default();
+        refusals.add(refused(1, "the one that matters"));
+        (1..=5_000).for_each(|port| refusals.add(refused(port, "junk")));
+        let counts: Vec<_> = refusals.newest(20).map(|r| r.count).collect();
+        assert_eq!((counts.len(), counts.iter().sum::<u64>()), (TOLD_APART + 1, 5_001));
+        assert_eq!(refusals.newest(20).last().unwrap().detail, "the one that matters");
     }
 
     #[test]

@@ -253,7 +253,7 @@ class Connections(Firewall):
                 self.stranger.send(secrets.token_bytes(300), GATEWAY[family])
             eventually(lambda tags=tags: self.gateway.refused("tag") >= tags + 300, what="all of it refused")
             self.assertLess(self.gateway.connection_entries() - before, 10, f"IPv{family}")
-            self.assertRegex(self.gateway.rules(family, "raw"), r"PREROUTING .*62201.* --notrack")
+            self.assertRegex(self.gateway.rules(family, "raw"), r"PREROUTING -j SPA\n(?s:.*)-A SPA .*62201.* --notrack")
 
     def test_a_session_older_than_conntrack_survives_the_first_protect(self) -> None:
         for family in FAMILIES:

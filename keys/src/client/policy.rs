@@ -155,7 +155,7 @@ impl fmt::Display for Widen {
 /// # Errors
 ///
 /// What is wrong, in one clause; host bits must be zero.
-pub(crate) fn parse_source(text: &str) -> Result<IpNet, String> {
+pub fn parse_source(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<std::net::IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text

@@ -68,7 +68,7 @@ fn read_policy(table: &mut Table<'_>) -> Result<ClientPolicy, Fault> {
         window_explicit: table
             .text("window-explicit", window)?
             .unwrap_or(standard.window_explicit),
-        max_duration: table.text("max-duration", some_time)?,
+        max_duration: table.text("max-duration", parse_length)?,
         widen: read_widen(table)?,
         roam: table.flag("roam")?,
     })
@@ -91,15 +91,19 @@ fn read_code(table: &mut Table<'_>) -> Result<Option<OneTimeCode>, Fault> {
 }
 
 fn window(text: &str) -> Result<Duration, String> {
-    let length = some_time(text)?;
+    let length = parse_length(text)?;
     if length > Windows::GREATEST {
         return Err(format!("a window is at most {}", format_duration(Windows::GREATEST)));
     }
     Ok(length)
 }
 
-/// A length of time that is not nothing.
-pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+/// Reads a length of time that is not nothing.
+///
+/// # Errors
+///
+/// What is wrong, in one clause.
+pub fn parse_length(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Ok(Duration::ZERO) => Err(format!("{text} is no time at all")),
         Ok(length) => Ok(length),

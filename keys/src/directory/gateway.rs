@@ -5,7 +5,6 @@ use std::time::Duration;
 use spa_proto::{Enrollment, PublicKey, UnixTime, Windows};
 
 use super::{EnrollError, KeyDirectory, Written};
-use crate::client::Client;
 use crate::invites::Spent;
 
 impl KeyDirectory {
@@ -22,7 +21,8 @@ impl KeyDirectory {
         self.invites.iter_mut().for_each(|slot| slot.seat.retain(held));
     }
 
-    /// Writes what an enrollment brought: the new client's file, then the invite's. Said again it changes nothing.
+    /// Writes what an enrollment brought: notes it in the invite's file, then writes the new client's. In memory the
+    /// invite is spent from now on, whatever the disk says. Said again it changes nothing.
     ///
     /// # Errors
     ///
@@ -30,23 +30,15 @@ impl KeyDirectory {
     pub fn write_enrollment(
         &mut self,
         invite: &PublicKey,
-        enrollment: Enrollment,
+        enrollment: &Enrollment,
         at: UnixTime,
     ) -> Result<Written, EnrollError> {
         let Some(known) = self.invite(invite).map(crate::invites::Invite::duplicate) else {
             return Ok(Written::Gone);
         };
-        let spent = Spent::by(&enrollment, at);
-        let client = Client {
-            public_key: enrollment.public_key,
-            psk: enrollment.psk,
-            label: enrollment.label,
-            enrolled: Some(at),
-            revoked: None,
-            terms: known.terms,
-        };
-        let written = self.write_enrolled(&known.name, &client)?;
+        let spent = Spent::by(enrollment, at);
+        let client = known.client(enrollment, at);
         self.write_spent(invite, &spent)?;
-        Ok(written)
+        self.write_enrolled(&known.name, &client)
     }
 }

@@ -1,6 +1,7 @@
 //! What the daemon and the commands see of clients and invites.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use spa_proto::{PublicKey, Standing, UnixTime};
@@ -151,6 +152,12 @@ impl KeyDirectory {
     /// All invites whose files are whole, in no order.
     pub fn invites(&self) -> impl Iterator<Item = &Invite> {
         self.invites.iter().map(|slot| &slot.invite)
+    }
+
+    /// All invites whose files are whole, with their files.
+    pub fn invite_files(&self) -> impl Iterator<Item = (PathBuf, &Invite)> {
+        let slots = self.invites.iter();
+        slots.map(|slot| (self.path(&(Kind::Invite, slot.stem.clone())), &slot.invite))
     }
 
     /// The broken files with their names without `.toml`, in the order of their names.

@@ -1,6 +1,7 @@
 //! Users and groups by name, read from the system's own text files.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
@@ -30,12 +31,18 @@ fn id_in(table: &str, name: &str) -> Option<u32> {
 /// Who owns the secrets that this process writes: the user `spa` where it exists and this is root; else itself.
 #[must_use]
 pub fn owner_of_secrets() -> Option<u32> {
-    if geteuid().is_root() { user_id(SPA_USER) } else { None }
+    if geteuid().is_root() { spa_user() } else { None }
 }
 
 /// Whether a file of this owner may be believed: root's, this process's own, or the user `spa`'s.
 pub(super) fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == geteuid().as_raw() || user_id(SPA_USER) == Some(owner)
+    owner == 0 || owner == geteuid().as_raw() || spa_user() == Some(owner)
+}
+
+/// Looked up once: a gateway may have 100,000 files to read.
+fn spa_user() -> Option<u32> {
+    static ID: OnceLock<Option<u32>> = OnceLock::new();
+    *ID.get_or_init(|| user_id(SPA_USER))
 }
 
 #[cfg(test)]

@@ -52,7 +52,11 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(refused)?;
     }
-    DirBuilder::new().mode(mode).create(path).map_err(refused)?;
+    match DirBuilder::new().mode(mode).create(path) {
+        // Another command made it just now.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        outcome => outcome.map_err(refused)?,
+    }
     let directory = File::open(path).map_err(refused)?;
     fchown(&directory, owner_of_secrets(), None).map_err(refused)?;
     // The umask may have taken bits away.

@@ -16,6 +16,9 @@ pub struct LastKnock {
     pub at: UnixTime,
     /// Where it came from.
     pub address: IpAddr,
+    /// The gateway identity it was sealed for.
+    #[serde(with = "key")]
+    pub gateway: PublicKey,
 }
 
 /// A grant as it outlives the daemon (step 9).

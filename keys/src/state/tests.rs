@@ -31,6 +31,7 @@ fn what_was_committed_is_there_after_opening_again() {
     let knock = LastKnock {
         at: UnixTime::from_secs(9),
         address: "192.0.2.7".parse().unwrap(),
+        gateway: PublicKey([8; 32]),
     };
     let enrollment = EnrollmentRow {
         invite: PublicKey([2; 32]),

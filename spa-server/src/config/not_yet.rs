@@ -19,7 +19,7 @@ struct NotYet {
     remedy: &'static str,
 }
 
-const NOT_YET: [NotYet; 7] = [
+const NOT_YET: [NotYet; 5] = [
     NotYet {
         asked: |raw| texts(raw, |service| items(&service.backends), &OTHER_BACKENDS),
         text: "backends: this version opens doors with iptables only",
@@ -34,16 +34,6 @@ const NOT_YET: [NotYet; 7] = [
         asked: |raw| spans(raw, written_to),
         text: "to: this version opens a service on all own addresses only",
         remedy: "to = []",
-    },
-    NotYet {
-        asked: |raw| texts(raw, |service| service.at_end.as_slice(), &["cut"]),
-        text: "at-end: this version cannot cut established connections",
-        remedy: "at-end = \"keep\"",
-    },
-    NotYet {
-        asked: |raw| spans(raw, udp_without_end),
-        text: "at-end: a UDP service cuts unless told otherwise, and this version cannot cut",
-        remedy: "at-end = \"keep\"",
     },
     NotYet {
         asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
@@ -91,12 +81,6 @@ fn written_to(service: &RawService) -> Option<Range<usize>> {
         .map(Spanned::span)
 }
 
-/// The first UDP port of a service that does not say what becomes of its flows.
-fn udp_without_end(service: &RawService) -> Option<Range<usize>> {
-    let mut ports = items(&service.ports).iter().filter(|_| service.at_end.is_none());
-    ports.find(|port| port.get_ref().starts_with("udp/")).map(Spanned::span)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{told, told_of_each, with_service};
@@ -130,13 +114,6 @@ mod tests {
     #[test]
     fn destinations_are_still_to_come() {
         insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nto = [\"192.0.2.1\"]")), @"error not-yet 6:6 to: this version opens a service on all own addresses only -> to = []");
-    }
-
-    #[test]
-    fn cutting_is_still_to_come() {
-        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nat-end = \"cut\"")), @r#"error not-yet 6:10 at-end: this version cannot cut established connections -> at-end = "keep""#);
-        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\", \"udp/22\"]")), @r#"error not-yet 5:20 at-end: a UDP service cuts unless told otherwise, and this version cannot cut -> at-end = "keep""#);
-        assert_eq!(told(&with_service("ports = [\"udp/22\"]\nat-end = \"keep\"")), "");
     }
 
     #[test]

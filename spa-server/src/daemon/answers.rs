@@ -12,6 +12,7 @@ use spa_keys::units::format_time;
 use tracing::info;
 
 use super::Daemon;
+use crate::capture;
 use crate::clock;
 use crate::control::{ControlError, Reply, Request};
 use crate::grant::{Grant, GrantKey};
@@ -115,7 +116,8 @@ impl Daemon {
 
     fn interface_states(&self) -> Vec<Value> {
         let state = |name: &String| {
-            let up = self.interfaces.get(name).is_some_and(|interface| interface.up);
+            let captured = self.interfaces.get(name).is_some_and(|interface| interface.up);
+            let up = captured && capture::is_link_up(name);
             json!({ "name": name, "state": if up { "up" } else { "waiting" } })
         };
         self.config.listen.interfaces.iter().map(state).collect()
@@ -212,7 +214,8 @@ impl Daemon {
                 .map_err(|error| ControlError::failed(error.to_string()))?
                 .flatten();
             if let Some(knock) = knock {
-                knocks.push(json!({ "key": key, "at": format_time(knock.at), "address": knock.address }));
+                let (at, identity) = (format_time(knock.at), text::fingerprint(&knock.gateway));
+                knocks.push(json!({ "key": key, "at": at, "address": knock.address, "identity": identity }));
             }
         }
         Ok(json!({ "knocks": knocks }))

@@ -13,6 +13,11 @@ impl Daemon {
     /// Stores the new client and the spent invite in one step, then writes their files.
     pub(super) fn enroll(&mut self, now: Moment, knock: Knock) {
         let (invite, source) = (*knock.client(), knock.source());
+        let last = LastKnock {
+            at: now.wall,
+            address: source.ip().to_canonical(),
+            gateway: *knock.gateway(),
+        };
         let Act::Enroll(enrollment) = knock.into_request().act else {
             return;
         };
@@ -26,7 +31,7 @@ impl Daemon {
         if let Some(spent) = &view.spent {
             if spent.is_repeat(&enrollment) {
                 info!(client = name, source = %source.ip(), "enrolled already: the same enroll again");
-                return self.settle_repeat(invite, now, source);
+                return self.settle_repeat(invite, last);
             }
             return refuse(self, Some(name), "the invite was spent with another PSK");
         }
@@ -54,13 +59,7 @@ impl Daemon {
             source: source.ip().to_canonical(),
         };
         self.journal.stage(Change::Enrollment(row, copy(&enrollment.psk)));
-        self.journal.stage(Change::Knock(
-            invite,
-            LastKnock {
-                at: now.wall,
-                address: source.ip().to_canonical(),
-            },
-        ));
+        self.journal.stage(Change::Knock(invite, last));
         if let Err(error) = self.journal.commit() {
             let detail = format!("not recorded, so not enrolled: {error}");
             self.refused(Refused::new(now.wall, Some(source), Reason::Record, detail).of(Some(name)));
@@ -70,26 +69,22 @@ impl Daemon {
         let label = enrollment.label.as_str().to_string();
         let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
         info!(client = name, source = %source.ip(), label, key = fingerprint, "enrolled");
-        self.write_enrolled(&invite, enrollment, now.wall);
+        self.write_enrolled(&invite, &enrollment, now.wall);
     }
 
-    /// A repeat has used its timestamp up; that must be durable all the same.
-    fn settle_repeat(&mut self, invite: PublicKey, now: Moment, source: std::net::SocketAddr) {
-        self.journal.stage(Change::Knock(
-            invite,
-            LastKnock {
-                at: now.wall,
-                address: source.ip().to_canonical(),
-            },
-        ));
+    /// A repeat has used its timestamp up; that must be durable all the same. What could not be written the first time
+    /// is tried again.
+    fn settle_repeat(&mut self, invite: PublicKey, last: LastKnock) {
+        self.journal.stage(Change::Knock(invite, last));
         match self.journal.commit() {
             Ok(()) => self.accepted.enroll += 1,
             Err(error) => warn!("a repeated enroll could not be recorded: {error}"),
         }
+        self.roll_forward();
     }
 
     /// Writes the client's file and marks the invite; what fails is rolled forward at the next start.
-    fn write_enrolled(&mut self, invite: &PublicKey, enrollment: Enrollment, at: UnixTime) {
+    fn write_enrolled(&mut self, invite: &PublicKey, enrollment: &Enrollment, at: UnixTime) {
         match self.keys.write_enrollment(invite, enrollment, at) {
             Ok(written) => {
                 if written == Written::Gone {
@@ -125,7 +120,7 @@ impl Daemon {
                 psk,
                 label,
             };
-            self.write_enrolled(&row.invite, enrollment, row.at);
+            self.write_enrolled(&row.invite, &enrollment, row.at);
         }
     }
 }

@@ -112,27 +112,35 @@ impl Daemon {
         for (service, why) in &decision.left_out {
             warn!(client = who.name, source = %source, service = %service, "left out: {service} {why}");
         }
+        let gateway = *knock.gateway();
         self.journal.stage(Change::Knock(
             who.key,
             LastKnock {
                 at: now.wall,
                 address: source,
+                gateway,
             },
         ));
+        let mut accepted = 0;
         for (service, terms) in &decision.granted {
             let outcome = match duration_s {
                 Some(_) => self.stage_open(now, &who, service, terms, *timestamp, batch),
                 None => self.stage_close(now, &who, service, *timestamp, batch),
             };
-            if let Err((reason, detail)) = outcome {
-                let refused = Refused::new(now.wall, Some(who.source), reason, detail);
-                self.refused(refused.of(Some(who.name.clone())));
+            match outcome {
+                Ok(()) => accepted += 1,
+                Err((reason, detail)) => {
+                    let refused = Refused::new(now.wall, Some(who.source), reason, detail);
+                    self.refused(refused.of(Some(who.name.clone())));
+                }
             }
         }
-        batch.counted.push(Counted {
-            who,
-            closes: duration_s.is_none(),
-        });
+        if accepted > 0 {
+            batch.counted.push(Counted {
+                who,
+                closes: duration_s.is_none(),
+            });
+        }
     }
 
     /// What the policy makes of it, with the client's name.
@@ -337,19 +345,20 @@ impl Daemon {
 
     /// Brings a door to the state that the remaining grants give it.
     pub(super) fn shut(&mut self, door: &Door) {
-        let now = clock::uptime();
+        let doors = self.grants.doors();
         // A failure has been reported; the kernel ends what could not be closed.
-        let _ = match self.grants.doors().get(door) {
-            None => self.doors.close(door),
-            Some((end, client)) => {
-                let client = client.and_then(|key| Some(self.keys.client(&key)?.name().to_string()));
-                let remaining = end.saturating_sub(now);
-                self.doors.open(&Opening {
-                    door: door.clone(),
-                    client,
-                    remaining,
-                })
-            }
+        let _ = if let Some((end, client)) = doors.get(door) {
+            let client = client.and_then(|key| Some(self.keys.client(&key)?.name().to_string()));
+            let remaining = end.saturating_sub(clock::uptime());
+            self.doors.open(&Opening {
+                door: door.clone(),
+                client,
+                remaining,
+            })
+        } else {
+            let others = doors.keys().filter(|other| other.service == door.service);
+            self.doors
+                .close(door, &others.map(|other| other.opened).collect::<Vec<_>>())
         };
     }
 
