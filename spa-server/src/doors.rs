@@ -21,6 +21,8 @@ const FIREWALLS: [BackendKind; 2] = [BackendKind::Iptables, BackendKind::Nftable
 /// The backends of one configuration.
 pub struct Doors {
     entries: Vec<Entry>,
+    /// It is no dry run.
+    is_real: bool,
     /// The ports of the services whose connections end with the door.
     cut: BTreeMap<String, Vec<PortRange>>,
     always_allow: Vec<IpNet>,
@@ -70,6 +72,7 @@ impl Doors {
             .collect();
         Ok(Self {
             entries,
+            is_real: true,
             cut,
             always_allow: config.lock_out.always_allow.clone(),
         })
@@ -82,6 +85,7 @@ impl Doors {
         let entries = kinds(config).into_iter().map(entry).collect();
         Self {
             entries,
+            is_real: false,
             cut: BTreeMap::new(),
             always_allow: Vec::new(),
         }
@@ -98,10 +102,13 @@ impl Doors {
             let repairs = entry.backend.protect()?;
             entry.log("put in place", &repairs, false);
         }
-        for kind in FIREWALLS.into_iter().filter(|kind| !self.has(*kind)) {
+        for kind in FIREWALLS.into_iter().filter(|kind| self.is_real && !self.has(*kind)) {
             if let Err(failure) = uninstall(kind) {
                 // Mostly its programs are not installed; what they never put there cannot be in the way.
-                debug!(backend = kind.name(), "could not be looked for remains: {}", failure.what);
+                debug!(
+                    backend = kind.name(),
+                    "could not be looked for remains: {}", failure.what
+                );
             }
         }
         Ok(())

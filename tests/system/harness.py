@@ -345,10 +345,11 @@ class Service:
     duration: str = "30s"
     max_duration: str = "8h"
     at_end: str = "keep"
+    backend: str = BACKEND
 
     def to_toml(self) -> str:
         return (
-            f'[[service]]\nname = "{self.name}"\nbackends = ["{BACKEND}"]\nports = {json.dumps(self.ports)}\n'
+            f'[[service]]\nname = "{self.name}"\nbackends = ["{self.backend}"]\nports = {json.dumps(self.ports)}\n'
             f'protect = true\nduration = "{self.duration}"\nmax-duration = "{self.max_duration}"\n'
             f'at-end = "{self.at_end}"\n'
         )
@@ -502,6 +503,20 @@ class Gateway:
                     address, left = entry["elem"]["val"], entry["elem"]["expires"]
                     found[f"{address}/{length}" if length else address] = left
         return found
+
+    def flush_set(self, name: str) -> None:
+        """Somebody empties a set."""
+        if BACKEND == "nftables":
+            self.host.run("nft", "flush", "set", "inet", "spa", name)
+        else:
+            self.host.run("ipset", "flush", name)
+
+    def put_entry(self, name: str, address: str, seconds: int) -> None:
+        """Somebody puts an address into a set."""
+        if BACKEND == "nftables":
+            self.host.run("nft", "add", "element", "inet", "spa", name, f"{{ {address} timeout {seconds}s }}")
+        else:
+            self.host.run("ipset", "add", name, address, "timeout", str(seconds))
 
     def connection_entries(self) -> int:
         return int(self.host.run("cat", "/proc/sys/net/netfilter/nf_conntrack_count").stdout)
