@@ -1,7 +1,7 @@
 //! nftables: a few static rules once, each grant an element of a plain set that ends by itself.
 //!
 //! [`plan`](super::plan) says what should be, `script` writes it as text, `tool` feeds that to nft in one transaction,
-//! `found` reads back over netlink what stands there, `settle` goes through all of it, `doors` and `line` speak to the
+//! `found` reads back over netlink what stands there, `settle` goes through all of it, `seeds` finds who must be let in at once, `doors` and `line` speak to the
 //! sets, `remove` takes own things away, [`later`] finds who would drop what was let through here.
 
 mod doors;
@@ -11,6 +11,7 @@ mod line;
 mod place;
 mod remove;
 mod script;
+mod seeds;
 mod set;
 mod settle;
 mod tool;
