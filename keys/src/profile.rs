@@ -21,7 +21,7 @@ mod raw;
 mod tests;
 
 pub use error::{ProfileError, SyntaxError};
-pub use folder::{Folder, ProfileName};
+pub use folder::{Folder, ProfileName, ProfileNameError};
 
 /// Everything that a device knows of one gateway. It holds secrets: its file has mode 0600.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 mod ends;
 pub mod exec;
-mod existing;
-mod families;
+pub mod existing;
+pub mod families;
 mod fault;
 mod guests;
 pub mod iptables;

@@ -1,7 +1,7 @@
 //! The daemon: one loop around the pure middle.
 //!
-//! [`start`] tells the startup in its order; [`knocks`] is what a datagram comes to; [`upkeep`] what time and other
-//! people's changes ask for; [`reload`] another configuration; [`answers`] the control socket.
+//! `start` tells the startup in its order; `knocks` is what a datagram comes to; `upkeep` what time and other
+//! people's changes ask for; `reload` another configuration; `answers` the control socket.
 
 mod answers;
 mod enroll;

@@ -35,6 +35,8 @@ struct Entry {
     watch: Watch,
     /// What failed last, until it works again.
     failure: Option<String>,
+    /// What the operator must know, as of the last repair.
+    notes: Vec<String>,
 }
 
 /// A backend's state, for status.
@@ -44,7 +46,7 @@ pub struct BackendState {
     pub name: String,
     /// `ok` or `failing`.
     pub state: String,
-    /// What failed.
+    /// What failed, or what the operator must know although nothing did.
     pub note: Option<String>,
 }
 
@@ -242,7 +244,7 @@ impl Doors {
         let state = |entry: &Entry| BackendState {
             name: entry.backend.name().into(),
             state: if entry.failure.is_none() { "ok" } else { "failing" }.into(),
-            note: entry.failure.clone(),
+            note: entry.failure.clone().or_else(|| entry.notes()),
         };
         self.entries.iter().map(state).collect()
     }
@@ -266,6 +268,7 @@ impl Entry {
             backend,
             services,
             failure: None,
+            notes: Vec::new(),
         }
     }
 
@@ -286,12 +289,17 @@ impl Entry {
         self.note(outcome.map(|_| ()))
     }
 
-    /// Says what was repaired, once for each thing.
-    fn log(&self, verb: &str, repairs: &Repairs, loud: bool) {
+    fn notes(&self) -> Option<String> {
+        (!self.notes.is_empty()).then(|| self.notes.join("; "))
+    }
+
+    /// Says what was repaired, once for each thing, and what is new to know.
+    fn log(&mut self, verb: &str, repairs: &Repairs, loud: bool) {
         let backend = self.backend.name();
-        for what in &repairs.notes {
+        for what in repairs.notes.iter().filter(|what| !self.notes.contains(what)) {
             warn!(backend, "{what}");
         }
+        self.notes.clone_from(&repairs.notes);
         for what in &repairs.restored {
             if loud {
                 warn!(backend, "{verb}: {what}");

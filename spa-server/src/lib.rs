@@ -11,6 +11,7 @@ pub mod cut;
 pub mod daemon;
 pub mod doors;
 pub mod escape;
+pub mod exposure;
 pub mod grant;
 pub mod journal;
 pub mod netlink;

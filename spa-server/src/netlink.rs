@@ -1,9 +1,8 @@
 //! The kernel's netlink, as much of it as a gateway needs, without a C library.
 //!
 //! [`message`] turns values into octets and back, [`socket`] sends a request and gathers its answer, [`ipset`] speaks
-//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses ([`changes`] for tasks that wait),
-//! [`nftables`] tells rules apart, [`ruleset`] reads what else nf_tables holds, [`batch`] changes it in transactions,
-//! [`address`] lists the host's own.
+//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses, [`nftables`] tells rules apart,
+//! [`ruleset`] reads what else nf_tables holds, [`batch`] changes it in transactions, [`address`] lists the host's own.
 
 pub mod address;
 pub mod batch;
@@ -42,6 +41,12 @@ impl Family {
             IpNet::V4(_) => Self::V4,
             IpNet::V6(_) => Self::V6,
         }
+    }
+
+    /// Whether an address is of this family.
+    #[must_use]
+    pub fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
     }
 
     /// The number that netlink messages carry: AF_INET or AF_INET6.

@@ -47,6 +47,11 @@ macro_rules! scenarios {
     };
 }
 
+#[test]
+fn the_same_with_iptables_legacy() {
+    netns::again_with_legacy("", &["iptables::"]);
+}
+
 scenarios!(iptables, spa_server::backend::iptables::Iptables::new);
 scenarios!(nftables, |plan| spa_server::backend::nftables::Nftables::new(
     plan, None

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use netns::scenarios::{opening, plan};
-use netns::{feed, in_namespace, members, run, run_patiently};
+use netns::{again_with_legacy, feed, in_namespace, members, run, run_patiently};
 use spa_server::backend::iptables::Iptables;
-use spa_server::backend::plan::{Guarded, Plan};
+use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
-use spa_server::config::{AtEnd, PortRange, Protocol};
+use spa_server::config::{AtEnd, Chain, PortRange, Protocol};
 use spa_server::netlink::address::own_addresses;
 use spa_server::netlink::monitor::Monitor;
 use spa_server::readable::Readable;
@@ -75,6 +75,8 @@ fn every_kind_of_rule_is_taken_by_the_kernel() {
             ports,
             protect: false,
             at_end: AtEnd::Cut,
+            chain: Chain::Input,
+            to: vec![],
         };
         plan.services.push(Guarded {
             name: "x".repeat(24),
@@ -345,6 +347,11 @@ fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
             assert!(again.await.is_err() || changes.get().drain() == Ok(false), "once");
         });
     });
+}
+
+#[test]
+fn all_of_this_with_iptables_legacy() {
+    again_with_legacy("", &[]);
 }
 
 fn protected() -> Iptables {

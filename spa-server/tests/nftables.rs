@@ -13,7 +13,7 @@ use spa_server::backend::iptables::Iptables;
 use spa_server::backend::nftables::Nftables;
 use spa_server::backend::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
-use spa_server::config::{AtEnd, NamedChain, PortRange, Protocol};
+use spa_server::config::{AtEnd, Chain, NamedChain, PortRange, Protocol};
 use spa_server::netlink::monitor::Monitor;
 
 fn backend() -> Nftables {
@@ -190,6 +190,8 @@ fn every_kind_of_rule_is_taken_by_the_kernel() {
             ports,
             protect: false,
             at_end: AtEnd::Cut,
+            chain: Chain::Input,
+            to: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         });
         let mut backend = Nftables::new(plan, None);
         backend.protect().unwrap();
@@ -199,8 +201,8 @@ fn every_kind_of_rule_is_taken_by_the_kernel() {
             rules
                 .matches("ct state established ct direction original accept")
                 .count(),
-            1,
-            "{rules}"
+            2,
+            "one for each own address: {rules}"
         );
         assert_eq!(rules.matches(" drop").count(), 1, "{rules}");
         backend.uninstall().unwrap();

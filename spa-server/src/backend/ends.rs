@@ -1,6 +1,7 @@
 //! What is in a set beside what should be: pure functions.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +14,14 @@ use crate::netlink::ipset::LONGEST_TIMEOUT;
 
 /// Ends in the kernel and in the daemon's clock differ by their rounding and by the time between two looks.
 pub const SLACK_S: u32 = 2;
+
+/// What the self-test puts in; the kernel takes no packet from a multicast address.
+pub fn probe(family: Family) -> IpNet {
+    match family {
+        Family::V4 => IpAddr::from([224, 0, 0, 1]).into(),
+        Family::V6 => IpAddr::from([0xff02, 0, 0, 0, 0, 0, 0, 1]).into(),
+    }
+}
 
 /// What is left in whole seconds as the kernel counts them: rounded up, and none when nothing is left, since 0 would
 /// mean for ever.
@@ -94,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_set_is_compared_with_what_is_wanted() {
-        let net = |last: u8| IpNet::from(std::net::IpAddr::from([192, 0, 2, last]));
+        let net = |last: u8| IpNet::from(IpAddr::from([192, 0, 2, last]));
         let there = [
             (1, Some(29)),
             (2, Some(30)),

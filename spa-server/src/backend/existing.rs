@@ -14,6 +14,8 @@ const ALIVE: [&str; 4] = ["01", "04", "05", "08"];
 pub struct Connection {
     /// TCP, or UDP on a connected socket.
     pub protocol: Protocol,
+    /// The address at this end; an IPv4 address is never mapped into IPv6.
+    pub own: IpAddr,
     /// The port at this end.
     pub port: u16,
     /// Who is at the other end; an IPv4 address is never mapped into IPv6.
@@ -28,12 +30,36 @@ impl Connection {
     }
 }
 
+/// A socket that waits for strangers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// TCP, or UDP on a socket that is not connected.
+    pub protocol: Protocol,
+    /// The address it listens on, never one of loopback; unspecified means all.
+    pub own: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
 /// All connections in this thread's network namespace, except those over loopback.
 ///
 /// # Errors
 ///
 /// When /proc/net could not be read. A family that the kernel does not have is no error.
 pub fn connections() -> io::Result<Vec<Connection>> {
+    read(connection)
+}
+
+/// All sockets that others can reach, in this thread's network namespace.
+///
+/// # Errors
+///
+/// As [`connections`].
+pub fn listeners() -> io::Result<Vec<Listener>> {
+    read(listener)
+}
+
+fn read<T>(parse: fn(&str, Protocol) -> Option<T>) -> io::Result<Vec<T>> {
     let files = [
         ("tcp", Protocol::Tcp),
         ("tcp6", Protocol::Tcp),
@@ -43,7 +69,7 @@ pub fn connections() -> io::Result<Vec<Connection>> {
     let mut all = Vec::new();
     for (name, protocol) in files {
         match fs::read_to_string(format!("/proc/thread-self/net/{name}")) {
-            Ok(text) => all.extend(text.lines().skip(1).filter_map(|line| connection(line, protocol))),
+            Ok(text) => all.extend(text.lines().skip(1).filter_map(|line| parse(line, protocol))),
             Err(error) if error.kind() == io::ErrorKind::NotFound && name.ends_with('6') => {}
             Err(error) => return Err(error),
         }
@@ -54,10 +80,27 @@ pub fn connections() -> io::Result<Vec<Connection>> {
 /// Reads `  0: 0100007F:0016 0200007F:D431 01 ...`.
 fn connection(line: &str, protocol: Protocol) -> Option<Connection> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let (_, port) = end(fields.next()?)?;
+    let (own, port) = end(fields.next()?)?;
     let (peer, peer_port) = end(fields.next()?)?;
     let alive = ALIVE.contains(&fields.next()?) && peer_port != 0 && !peer.is_loopback() && !peer.is_unspecified();
-    alive.then_some(Connection { protocol, port, peer })
+    alive.then_some(Connection {
+        protocol,
+        own,
+        port,
+        peer,
+    })
+}
+
+/// LISTEN is 0A; a UDP socket that is not connected is in CLOSE, 07.
+fn listener(line: &str, protocol: Protocol) -> Option<Listener> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (own, port) = end(fields.next()?)?;
+    let waits = match protocol {
+        Protocol::Tcp => "0A",
+        Protocol::Udp => "07",
+    };
+    let is_waiting = fields.nth(1)? == waits && !own.is_loopback();
+    is_waiting.then_some(Listener { protocol, own, port })
 }
 
 fn end(text: &str) -> Option<(IpAddr, u16)> {
@@ -115,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn listeners_are_those_that_others_reach() {
+        let of = |line: &str, protocol| listener(line, protocol).map(|l| (l.own.to_string(), l.port));
+        let any = "   0: 00000000:0016 00000000:0000 0A 0:0";
+        assert_eq!(of(any, Protocol::Tcp), Some(("0.0.0.0".into(), 22)));
+        assert_eq!(of(any, Protocol::Udp), None);
+        assert_eq!(
+            of(&any.replace("0A", "07"), Protocol::Udp),
+            Some(("0.0.0.0".into(), 22))
+        );
+        assert_eq!(of("   0: 0100007F:0016 00000000:0000 0A 0:0", Protocol::Tcp), None);
+    }
+
+    #[test]
     fn a_port_range_holds_its_ends() {
         let ports = PortRange {
             protocol: Protocol::Tcp,
@@ -124,6 +180,7 @@ mod tests {
         let to = |protocol, port| {
             Connection {
                 protocol,
+                own: [192, 0, 2, 2].into(),
                 port,
                 peer: [192, 0, 2, 1].into(),
             }

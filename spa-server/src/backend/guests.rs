@@ -36,7 +36,7 @@ impl Guests {
         self.0.contains_key(&(set.to_owned(), net))
     }
 
-    /// Takes note of one who was let in for `seconds`.
+    /// Remembers one for so long, and a little longer than the kernel does.
     pub fn remember(&mut self, set: &str, net: IpNet, seconds: u32) {
         let end = Instant::now() + Duration::from_secs(u64::from(seconds + SLACK_S));
         self.0.insert((set.to_owned(), net), end);

@@ -1,25 +1,32 @@
 //! iptables and ipset: a few static rules once, each grant an element of a set that ends by itself.
 //!
-//! [`plan`](super::plan) says what should be, `rules` writes it as text, `tools` feeds that to iptables-restore and reads back what
-//! `table` understands, `settle` goes through all of it, `doors` speaks to the sets, [`existing`](super::existing) finds who is connected.
+//! [`plan`] says what should be and `place` where, `rules` writes it as text, `tools` feeds that to iptables-restore and
+//! reads back what `found` understands, `settle` goes through all of it, `doors` holds the grants, `existing` finds who is
+//! connected, `mark` and `xtables` tell whether anything changed, `lock` who holds the lock.
 
 mod doors;
+mod found;
+mod lock;
 mod mark;
+pub mod place;
 mod rules;
 mod settle;
-mod table;
 mod tools;
+mod xtables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::plan::Plan;
 use super::{Backend, BackendError, Door, Opening, Repairs, Watch, families};
+pub use super::{existing, plan};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
-use doors::Doors;
+use doors::{Chains, Doors};
+use found::Found;
 use mark::{Mark, Marker};
-use table::{Found, Table};
+use place::Place;
+use plan::Plan;
+use settle::{look, take_out};
 use tools::Variant;
 
 const NAME: &str = "iptables";
@@ -33,13 +40,14 @@ const RELEASE: Duration = Duration::from_secs(2);
 pub struct Iptables {
     plan: Plan,
     families: Vec<Family>,
-    doors: Doors,
+    /// How grants are kept: chosen once.
+    doors: Box<dyn Doors>,
     /// What was read back after it was put in place: any difference from it is somebody else's doing.
-    installed: BTreeMap<(Family, Table), Installed>,
+    installed: BTreeMap<(Family, Place), Installed>,
     marker: Marker,
 }
 
-/// What stands in a table since it was put there.
+/// What stands at a place since it was put there.
 #[derive(Debug)]
 struct Installed {
     found: Found,
@@ -51,29 +59,23 @@ impl Iptables {
     /// A backend that changes nothing yet.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
+        Self::with(plan, doors::choose())
+    }
+
+    /// The same for a host without ipset, or one where it is not to be used.
+    #[must_use]
+    pub fn without_ipset(plan: Plan) -> Self {
+        Self::with(plan, Box::new(Chains::new("it is not to be used".to_owned())))
+    }
+
+    fn with(plan: Plan, doors: Box<dyn Doors>) -> Self {
         Self {
             plan,
             families: families::available(),
-            doors: Doors::default(),
+            doors,
             installed: BTreeMap::new(),
             marker: Marker::default(),
         }
-    }
-
-    fn mend_doors(&mut self, family: Family, openings: &[Opening], repairs: &mut Repairs) -> Vec<BackendError> {
-        let differences = match self.doors.differences(&self.plan, family, openings) {
-            Ok(differences) => differences,
-            Err(error) => return vec![error],
-        };
-        let mut faults = Vec::new();
-        for difference in differences {
-            match self.doors.mend(&difference) {
-                Ok(()) if difference.wanted.is_some() => repairs.reopened.push(difference.door),
-                Ok(()) => repairs.removed.push(difference.door),
-                Err(error) => faults.push(error),
-            }
-        }
-        faults
     }
 
     fn expect_known(&self, door: &Door) -> Result<(), BackendError> {
@@ -110,14 +112,14 @@ impl Backend for Iptables {
 
     fn open(&mut self, opening: &Opening) -> Result<(), BackendError> {
         self.expect_known(&opening.door)?;
-        self.doors.open(opening)
+        self.doors.open(&self.plan, opening)
     }
 
     fn close(&mut self, door: &Door) -> Result<(), BackendError> {
         // The set of a service that is no longer configured went when this plan was put in place. And a name from the
         // other side of a process boundary must not reach the always-allow set.
         if self.plan.has(&door.service) {
-            self.doors.close(door)
+            self.doors.close(&self.plan, door)
         } else {
             Ok(())
         }
@@ -132,7 +134,7 @@ impl Backend for Iptables {
         let mut repairs = Repairs::default();
         let mut faults = self.settle(&mut repairs);
         for family in self.families.clone() {
-            faults.extend(self.mend_doors(family, openings, &mut repairs));
+            faults.extend(self.doors.mend(&self.plan, family, openings, &mut repairs));
         }
         unless(faults, repairs)
     }
@@ -147,8 +149,11 @@ impl Backend for Iptables {
 
     fn rules_intact(&mut self) -> Result<bool, BackendError> {
         for family in self.families.clone() {
-            for table in Table::ALL {
-                if !self.is_settled(family, table)? {
+            if !self.doors.are_settled(&self.plan, family)? {
+                return Ok(false);
+            }
+            for place in Place::all() {
+                if !self.is_settled(family, place)? {
                     return Ok(false);
                 }
             }
@@ -158,7 +163,7 @@ impl Backend for Iptables {
 
     fn watch(&self) -> Watch {
         match tools::variant() {
-            Variant::NfTables => Watch::Tables(Table::ALL.map(|table| table.name().to_owned()).to_vec()),
+            Variant::NfTables => Watch::Tables(Place::TABLES.map(|(table, _)| table.to_owned()).to_vec()),
             Variant::Legacy => Watch::Every(LOOK_EVERY),
         }
     }
@@ -177,30 +182,39 @@ impl Backend for Iptables {
         self.installed.clear();
         let mut faults = Vec::new();
         for family in &self.families {
-            faults.extend(Table::ALL.into_iter().filter_map(|table| remove(*family, table).err()));
+            faults.extend(Place::all().filter_map(|place| remove(*family, place).err()));
         }
-        faults.extend(self.doors.sweep(&BTreeSet::new(), RELEASE));
+        faults.extend(doors::sweep_chains(&self.families, &BTreeSet::new()));
+        faults.extend(self.doors.sweep(&Plan::default(), &[], RELEASE));
         unless(faults, ())
     }
 }
 
-/// Takes chain and jumps out of a table, once more if somebody else changed it meanwhile.
-fn remove(family: Family, table: Table) -> Result<(), BackendError> {
-    let found = tools::read(family, table)?;
-    let removed = take_out(family, table, &found);
-    let again = tools::read(family, table)?;
+/// Takes chain and jumps out of a place, once more if somebody else changed it meanwhile.
+fn remove(family: Family, place: Place) -> Result<(), BackendError> {
+    let found = look(family, place)?;
+    let removed = take_out(family, place, &found);
+    let again = look(family, place)?;
     if again == found {
         removed
     } else {
-        take_out(family, table, &again)
+        take_out(family, place, &again)
     }
 }
 
-fn take_out(family: Family, table: Table, found: &Found) -> Result<(), BackendError> {
-    if *found == Found::default() {
-        return Ok(());
-    }
-    tools::restore(family, &rules::removal(table, found.chain.is_some(), &found.references))
+/// All tables of a family, as iptables-save prints them.
+///
+/// # Errors
+///
+/// When iptables-save is missing or failed.
+pub fn saved(family: Family) -> Result<String, BackendError> {
+    tools::save_all(family)
+}
+
+/// Why there can be no sets on this host, if there can be none.
+#[must_use]
+pub fn missing_ipset() -> Option<String> {
+    doors::missing_ipset().map(|error| error.to_string())
 }
 
 fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {

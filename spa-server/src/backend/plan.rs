@@ -1,13 +1,19 @@
 //! What a firewall backend is to bring about, taken from the configuration.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::BackendError;
+use super::existing::Connection;
+use super::iptables::place::Place;
 use crate::config::{AtEnd, BackendKind, Chain, Config, PortRange, Service};
 use crate::netlink::Family;
 
 /// Would make the name of a service's set that of the always-allow set.
 pub(super) const RESERVED: &str = "allow";
+/// A service's name has no capital letter, so that no chain of a service is one of the fixed ones.
+const CHAIN_PREFIX: &str = "SPA-";
 
 /// Everything that the rules and sets follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +26,7 @@ pub struct Plan {
     pub knock_ports: Vec<u16>,
 }
 
-/// One service in the chain INPUT, on all own addresses.
+/// One service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guarded {
     /// Its name.
@@ -31,6 +37,10 @@ pub struct Guarded {
     pub protect: bool,
     /// Whether established connections may go on from both ends.
     pub at_end: AtEnd,
+    /// Where its packets are judged.
+    pub chain: Chain,
+    /// Only packets to these own addresses are judged; empty means to all.
+    pub to: Vec<IpAddr>,
 }
 
 impl Plan {
@@ -66,6 +76,18 @@ impl Plan {
             .filter(move |net| Family::of(net) == family)
     }
 
+    /// The services whose packets are judged there.
+    pub(super) fn services_at(&self, place: Place) -> impl Iterator<Item = &Guarded> {
+        self.services
+            .iter()
+            .filter(move |service| Place::of(service.chain) == place)
+    }
+
+    /// Whether own rules belong there.
+    pub(super) fn wants(&self, place: Place) -> bool {
+        !place.is_forwarded() || self.services_at(place).next().is_some()
+    }
+
     /// The names of the sets of `family`, always-allow first.
     pub(super) fn sets(&self, family: Family) -> impl Iterator<Item = String> {
         let services = self.services.iter().map(move |service| set_name(family, &service.name));
@@ -82,11 +104,8 @@ impl Guarded {
         if service.name == RESERVED {
             return refused("the name is that of the always-allow set");
         }
-        if service.chain != Chain::Input {
-            return refused("only chain = \"INPUT\" is built so far");
-        }
-        if !service.to.is_empty() {
-            return refused("`to` is not built so far");
+        if kind == BackendKind::Nftables && service.chain != Chain::Input {
+            return refused("only packets to this host are judged");
         }
         let (name, ports) = (service.name.clone(), service.ports.clone());
         Ok(Self {
@@ -94,7 +113,24 @@ impl Guarded {
             ports,
             protect: service.protect,
             at_end: service.at_end,
+            chain: service.chain,
+            to: service.to.clone(),
         })
+    }
+
+    /// Whether a connection is one to this service.
+    pub(super) fn has(&self, connection: &Connection) -> bool {
+        let is_to = self.to.is_empty() || self.to.contains(&connection.own);
+        is_to && self.ports.iter().any(|ports| connection.is_to(*ports))
+    }
+
+    /// The own addresses of `family` whose packets are judged; one none means all of them, no entry nothing.
+    pub(super) fn destinations(&self, family: Family) -> Vec<Option<IpAddr>> {
+        if self.to.is_empty() {
+            return vec![None];
+        }
+        let own = self.to.iter().filter(|address| family.has(**address));
+        own.map(|address| Some(*address)).collect()
     }
 }
 
@@ -102,6 +138,12 @@ impl Guarded {
 #[must_use]
 pub fn set_name(family: Family, service: &str) -> String {
     format!("{}{service}", set_prefix(family))
+}
+
+/// The chain of those who may reach a service, where there are no sets. At most 28 characters, as iptables asks.
+#[must_use]
+pub fn chain_name(service: &str) -> String {
+    format!("{CHAIN_PREFIX}{service}")
 }
 
 /// The set of those who may reach every service.
@@ -117,6 +159,15 @@ pub fn set_prefix(family: Family) -> &'static str {
         Family::V4 => "spa4-",
         Family::V6 => "spa6-",
     }
+}
+
+/// Whether a chain is one that [`chain_name`] makes.
+#[must_use]
+pub fn is_service_chain(chain: &str) -> bool {
+    let own = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    chain
+        .strip_prefix(CHAIN_PREFIX)
+        .is_some_and(|service| !service.is_empty() && service.bytes().all(own))
 }
 
 #[cfg(test)]
@@ -146,30 +197,34 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_rather_than_done_otherwise() {
         assert!(Guarded::from_service(&service(), BackendKind::Iptables).is_ok());
-        for other in [
-            Service {
-                name: "allow".into(),
-                ..service()
-            },
-            Service {
-                chain: Chain::Forward,
-                ..service()
-            },
-            Service {
-                to: vec!["192.0.2.1".parse().unwrap()],
-                ..service()
-            },
-        ] {
-            assert!(
-                Guarded::from_service(&other, BackendKind::Iptables).is_err(),
-                "{other:?}"
-            );
-        }
+        let other = Service {
+            name: "allow".into(),
+            ..service()
+        };
+        assert!(Guarded::from_service(&other, BackendKind::Iptables).is_err());
+        let forwarded = Service {
+            chain: Chain::Forward,
+            ..service()
+        };
+        assert!(Guarded::from_service(&forwarded, BackendKind::Iptables).is_ok());
+        assert!(Guarded::from_service(&forwarded, BackendKind::Nftables).is_err());
+    }
+
+    #[test]
+    fn each_family_has_its_own_destinations() {
+        let to: Vec<IpAddr> = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap()).to_vec();
+        let all = Guarded::from_service(&service(), BackendKind::Iptables).unwrap();
+        assert_eq!(all.destinations(Family::V6), [None]);
+        let some = Guarded { to, ..all };
+        assert_eq!(some.destinations(Family::V4).len(), 2);
+        assert_eq!(some.destinations(Family::V6), []);
     }
 
     #[test]
     fn the_longest_name_fits_a_set() {
         assert!(set_name(Family::V6, &"x".repeat(24)).len() <= 31);
+        assert!(chain_name(&"x".repeat(24)).len() <= 28);
+        assert!(is_service_chain("SPA-ssh") && !is_service_chain("SPA-FORWARD") && !is_service_chain("SPA"));
         let plan = Plan {
             always_allow: vec!["2001:db8::/32".parse().unwrap()],
             ..Plan::default()

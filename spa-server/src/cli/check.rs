@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
 
 use crate::backend::nftables::later;
+use crate::backend::{existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
+use crate::exposure::{self, Host, Ruleset};
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
     let report = report(paths);
@@ -53,6 +55,7 @@ fn report(paths: &Paths) -> Report {
                 .into_iter()
                 .map(|finding| finding.in_file(&paths.config)),
         );
+        findings.extend(reachable(config));
     }
     Report::new(loaded, access).with(findings)
 }
@@ -66,6 +69,46 @@ fn of_the_host(config: &Config) -> Vec<Finding> {
         );
         vec![finding.with_try(error.hint.unwrap_or_else(|| "nft list ruleset".to_owned()))]
     })
+}
+
+/// What of it is reachable all the same on this host, as it is now.
+fn reachable(config: &Config) -> Vec<Finding> {
+    if !exposure::concerns(config) {
+        return Vec::new();
+    }
+    if !rustix::process::geteuid().is_root() {
+        let text = "not run as root: whether protected ports can be reached past the firewall was not looked at";
+        return vec![Finding::warning("not-looked", text).with_try("the same as root")];
+    }
+    let mut findings: Vec<Finding> = iptables::missing_ipset()
+        .as_deref()
+        .map(ipset_finding)
+        .into_iter()
+        .collect();
+    match host() {
+        Ok(host) => findings.extend(exposure::findings(config, &host)),
+        Err(what) => {
+            let text = format!("whether protected ports can be reached past the firewall was not looked at: {what}");
+            findings.push(Finding::warning("not-looked", text));
+        }
+    }
+    findings
+}
+
+fn host() -> Result<Host, String> {
+    let rules = families::available().into_iter().map(|family| {
+        let saved = iptables::saved(family).map_err(|error| error.to_string())?;
+        Ok((family, Ruleset::parse(&saved)))
+    });
+    Ok(Host {
+        rules: rules.collect::<Result<_, String>>()?,
+        listeners: existing::listeners().map_err(|error| format!("/proc/net: {error}"))?,
+    })
+}
+
+fn ipset_finding(why: &str) -> Finding {
+    let text = format!("this host has no ipset ({why}): the kernel will not end grants, only the daemon closes them");
+    Finding::warning("no-ipset", text).with_try("modprobe ip_set_hash_net, or backend nftables")
 }
 
 fn access(keys: &KeyDirectory) -> Vec<Access> {

@@ -19,21 +19,11 @@ struct NotYet {
     remedy: &'static str,
 }
 
-const NOT_YET: [NotYet; 5] = [
+const NOT_YET: [NotYet; 3] = [
     NotYet {
         asked: |raw| texts(raw, |service| items(&service.backends), &OTHER_BACKENDS),
         text: "backends: this version opens doors with iptables only",
         remedy: "backends = [\"iptables\"]",
-    },
-    NotYet {
-        asked: |raw| texts(raw, |service| service.chain.as_slice(), &["FORWARD", "DOCKER-USER"]),
-        text: "chain: this version judges packets in INPUT only",
-        remedy: "chain = \"INPUT\"",
-    },
-    NotYet {
-        asked: |raw| spans(raw, written_to),
-        text: "to: this version opens a service on all own addresses only",
-        remedy: "to = []",
     },
     NotYet {
         asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
@@ -66,21 +56,6 @@ fn texts(raw: &RawConfig, typed: fn(&RawService) -> &[Text], words: &[&str]) -> 
         .collect()
 }
 
-fn spans(raw: &RawConfig, place: fn(&RawService) -> Option<Range<usize>>) -> Vec<Range<usize>> {
-    raw.service
-        .iter()
-        .filter_map(|service| place(service.get_ref()))
-        .collect()
-}
-
-fn written_to(service: &RawService) -> Option<Range<usize>> {
-    service
-        .to
-        .as_ref()
-        .filter(|to| !to.get_ref().is_empty())
-        .map(Spanned::span)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{told, told_of_each, with_service};
@@ -97,23 +72,6 @@ mod tests {
             error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             warning idle-key 6:10 daemon does nothing here: tcp-wrappers is none of the backends -> the service without daemon
         "#);
-    }
-
-    #[test]
-    fn other_chains_are_still_to_come() {
-        let template = with_service("ports = [\"tcp/22\"]\nchain = \"{}\"");
-        assert_eq!(told(&template.replace("{}", "INPUT")), "");
-        insta::assert_snapshot!(told_of_each(&template, &["FORWARD", "DOCKER-USER"]), @r#"
-        `FORWARD`
-            error not-yet 6:9 chain: this version judges packets in INPUT only -> chain = "INPUT"
-        `DOCKER-USER`
-            error not-yet 6:9 chain: this version judges packets in INPUT only -> chain = "INPUT"
-        "#);
-    }
-
-    #[test]
-    fn destinations_are_still_to_come() {
-        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nto = [\"192.0.2.1\"]")), @"error not-yet 6:6 to: this version opens a service on all own addresses only -> to = []");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawService, Text, items};
 use super::service::Placed;
-use super::{BackendKind, PortRange, Protocol};
+use super::{BackendKind, PortRange, Protocol, Service};
 
 /// The ports of one service; those that are no ports are left out.
 pub(super) fn ports(raw: &RawService, findings: &mut Findings<'_>) -> Vec<Spanned<PortRange>> {
@@ -58,26 +58,28 @@ pub(super) fn own_addresses(raw: &RawService, findings: &mut Findings<'_>) -> Ve
     addresses
 }
 
-/// No port may lie in two services that a firewall guards, and none may be one that knocks go to.
+/// No port of one address may lie in two services that a firewall guards, and none may be one that knocks go to.
 pub(super) fn check_across(services: &[Placed], knocked: &[u16], findings: &mut Findings<'_>) {
-    let mut before: Vec<(&str, PortRange)> = Vec::new();
+    let mut before: Vec<&Placed> = Vec::new();
     for placed in services {
         placed
             .ports
             .iter()
             .for_each(|port| check_knocked(port, knocked, findings));
         if placed.service.backends.iter().copied().any(BackendKind::is_firewall) {
+            let others = before.iter().map(|placed| &placed.service);
+            let rivals: Vec<&Service> = others.filter(|other| share_address(other, &placed.service)).collect();
             for port in &placed.ports {
-                check_shared(port, &before, findings);
+                check_shared(port, &rivals, findings);
             }
-            before.extend(
-                placed
-                    .ports
-                    .iter()
-                    .map(|port| (placed.service.name.as_str(), *port.get_ref())),
-            );
+            before.push(placed);
         }
     }
+}
+
+/// Whether a packet to one could be one to the other.
+fn share_address(a: &Service, b: &Service) -> bool {
+    a.to.is_empty() || b.to.is_empty() || a.to.iter().any(|address| b.to.contains(address))
 }
 
 fn check_knocked(port: &Spanned<PortRange>, knocked: &[u16], findings: &mut Findings<'_>) {
@@ -91,10 +93,14 @@ fn check_knocked(port: &Spanned<PortRange>, knocked: &[u16], findings: &mut Find
     }
 }
 
-fn check_shared(port: &Spanned<PortRange>, before: &[(&str, PortRange)], findings: &mut Findings<'_>) {
-    if let Some((name, range)) = before.iter().find(|(_, range)| range.overlaps(port.get_ref())) {
+fn check_shared(port: &Spanned<PortRange>, before: &[&Service], findings: &mut Findings<'_>) {
+    let ranges = before
+        .iter()
+        .flat_map(|other| other.ports.iter().map(|range| (&other.name, range)));
+    if let Some((name, range)) = ranges.into_iter().find(|(_, range)| range.overlaps(port.get_ref())) {
         let text = format!("service {name} has {range} already: a grant of one would open the other");
-        let remedy = "each port in one service; a client may be allowed several services";
+        let remedy =
+            "each port in one service, or in each other addresses in `to`; a client may be allowed several services";
         findings.at(&port.span(), Finding::error("shared-port", text).with_try(remedy));
     }
 }
@@ -145,7 +151,22 @@ mod tests {
     #[test]
     fn no_port_in_two_services_of_the_firewall() {
         let second = "[[service]]\nname = \"all\"\nbackends = [\"iptables\"]\nports = [\"tcp/1-100\"]\n";
-        insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + second)), @"error shared-port 9:10 service ssh has tcp/22 already: a grant of one would open the other -> each port in one service; a client may be allowed several services");
+        insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + second)), @"error shared-port 9:10 service ssh has tcp/22 already: a grant of one would open the other -> each port in one service, or in each other addresses in `to`; a client may be allowed several services");
+    }
+
+    #[test]
+    fn one_port_on_different_addresses() {
+        let first = with_service("ports = [\"tcp/22\"]\nto = [\"192.0.2.1\", \"2001:db8::1\"]");
+        let second = "[[service]]\nname = \"git\"\nbackends = [\"iptables\"]\nports = [\"tcp/22\"]\nto = [\"{}\"]\n";
+        let template = first + second;
+        assert_eq!(told(&template.replace("{}", "192.0.2.2")), "");
+        let shared = told(&template.replace("{}", "2001:db8::1"));
+        assert!(
+            shared.starts_with("error shared-port 10:10 service ssh has tcp/22 already"),
+            "{shared}"
+        );
+        let everywhere = told(&template.replace("to = [\"{}\"]\n", ""));
+        assert!(everywhere.starts_with("error shared-port"), "{everywhere}");
     }
 
     #[test]
@@ -157,10 +178,7 @@ mod tests {
 
     #[test]
     fn own_addresses_are_addresses() {
-        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nto = [\"192.0.2.0/24\"]")), @r#"
-        error not-yet 6:6 to: this version opens a service on all own addresses only -> to = []
-        error bad-to 6:7 "192.0.2.0/24" is no address -> an address of this host, such as 192.0.2.1
-        "#);
+        insta::assert_snapshot!(told(&with_service("ports = [\"tcp/22\"]\nto = [\"192.0.2.0/24\"]")), @r#"error bad-to 6:7 "192.0.2.0/24" is no address -> an address of this host, such as 192.0.2.1"#);
         assert_eq!(told(&(with_tables("gateway.host = \"gw\"") + "to = []")), "");
     }
 }

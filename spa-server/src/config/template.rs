@@ -131,7 +131,7 @@ const HEAD: &str = r"# server.toml: what this gateway opens, and how its owner g
 #
 # Unknown keys are errors. Durations carry their unit: 90s, 15m, 8h, 30d.
 # After every change:  spa-server check                  says all that is wrong with it
-#                      spa-server apply --confirm 2m     undoes itself unless you can still say `spa-server confirm`
+#                      kill -HUP the daemon              loads it; what is wrong with it leaves the old one in force
 
 [gateway]
 # The name or address that invites carry. Without it invites cannot say where to knock.
@@ -188,9 +188,10 @@ duration = "30s"
 max-duration = "8h"
 # "keep": connections that stand when a grant ends go on.
 at-end = "keep"
-# The chain whose packets are judged: "INPUT" is this host.
+# Whose packets are judged: "INPUT" those to this host. "FORWARD" those to published container ports, or "DOCKER-USER"
+# where Docker runs; `ports` are then the published ones. A mistake here leaves the ports open to everybody.
 chain = "INPUT"
-# Only these own addresses; empty means all.
+# Only packets to these own addresses are judged; empty means all. The ports stay open on any other address.
 to = []
 "#;
 

@@ -66,6 +66,17 @@ impl Ipset {
         })
     }
 
+    /// Whether the kernel knows sets of networks of `family`.
+    ///
+    /// # Errors
+    ///
+    /// [`IpsetError`] if it does not, or did not tell.
+    pub fn expect_type(&mut self, family: Family) -> Result<(), IpsetError> {
+        let draft = wire::kind(wire::draft(Command::Type, 0, family, self.protocol), family);
+        self.exchange(&draft, || format!("use sets of the type {SET_TYPE}"))
+            .map(drop)
+    }
+
     /// Makes the set `name` of networks of `family` with time-outs, for 262,144 elements; one of that kind may be there.
     ///
     /// # Errors

@@ -74,34 +74,26 @@ fn try_one() -> Result<(), String> {
 
 /// Ties this thread's namespace to `peer` with a wire that has these addresses at its ends.
 pub fn veth(peer: &Namespace, here: [&str; 2], there: [&'static str; 2]) {
+    wire("wire0", peer, here, there);
+}
+
+/// The same with a name for the wire.
+pub fn wire(name: &'static str, peer: &Namespace, here: [&str; 2], there: [&'static str; 2]) {
     run(
         "ip",
         &[
-            "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", &peer.name,
+            "link", "add", name, "type", "veth", "peer", "name", name, "netns", &peer.name,
         ],
     );
-    dress(here);
-    peer.call(move || dress(there));
+    dress(name, here);
+    peer.call(move || dress(name, there));
 }
 
 /// IPv6 without duplicate address detection: nobody else is on the wire.
-fn dress(addresses: [&str; 2]) {
-    run(
-        "ip",
-        &["address", "add", &format!("{}/24", addresses[0]), "dev", "wire0"],
-    );
-    run(
-        "ip",
-        &[
-            "address",
-            "add",
-            &format!("{}/64", addresses[1]),
-            "dev",
-            "wire0",
-            "nodad",
-        ],
-    );
-    run("ip", &["link", "set", "wire0", "up"]);
+pub fn dress(name: &str, [v4, v6]: [&str; 2]) {
+    run("ip", &["address", "add", &format!("{v4}/24"), "dev", name]);
+    run("ip", &["address", "add", &format!("{v6}/64"), "dev", name, "nodad"]);
+    run("ip", &["link", "set", name, "up"]);
 }
 
 /// Runs a tool that must succeed; what it printed.
@@ -176,4 +168,28 @@ pub fn in_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
         run("ip", &["link", "set", "lo", "up"]);
         test();
     });
+}
+
+/// Runs this whole test program again, or those of its tests whose names hold one of `filters`, with the programs of
+/// iptables-legacy in the place of the others, in a mount namespace of its own. `prepare` is done there before.
+pub fn again_with_legacy(prepare: &str, filters: &[&str]) {
+    let programs = ["/usr/sbin/xtables-legacy-multi", "/usr/sbin/xtables-nft-multi"];
+    if !programs.iter().all(|program| std::path::Path::new(program).exists()) {
+        eprintln!("skipped: {} are not both installed", programs.join(" and "));
+        return;
+    }
+    if let Some(reason) = usable(&["unshare", "mount"]) {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let script = format!("mount --bind {} {} && {prepare} exec \"$@\"", programs[0], programs[1]);
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .arg(program)
+        .args(["--nocapture", "--skip", "legacy"])
+        .args(filters)
+        .status()
+        .unwrap();
+    assert!(status.success(), "with iptables-legacy: {status}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spa_server::backend::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening};
-use spa_server::config::{AtEnd, PortRange, Protocol};
+use spa_server::config::{AtEnd, Chain, PortRange, Protocol};
 
 use super::{Namespace, in_namespace, run, veth};
 
@@ -149,6 +149,8 @@ pub fn plan() -> Plan {
         ports,
         protect: true,
         at_end: AtEnd::Keep,
+        chain: Chain::Input,
+        to: Vec::new(),
     };
     let always_allow = ["192.0.2.0/28", "2001:db8:1::/48"]
         .map(|net| net.parse().unwrap())

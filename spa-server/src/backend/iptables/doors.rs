@@ -1,204 +1,83 @@
-//! The sets: who may come in, and until when. Nothing here starts a program.
+//! Who may come in, and until when.
+//!
+//! [`Sets`] keeps it in sets of ipset, whose elements the kernel ends; [`Chains`] in rules, where there is no ipset.
 
-mod upkeep;
+mod chains;
+mod sets;
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::fault;
-use crate::backend::ends::{compare, is_ending, opening, wanted_in, whole_seconds};
-use crate::backend::guests::{GUEST_TIME_S, Guests};
-use crate::backend::plan::{Plan, allow_set, set_name};
-use crate::backend::{BackendError, Door, Opening};
-use crate::netlink::Element;
+use super::plan::Plan;
+use super::rules::Keeping;
+use crate::backend::{BackendError, Door, Opening, Repairs};
+use crate::backend::{ends as compare, guests};
 use crate::netlink::Family;
-use crate::netlink::ipset::{Creation, Ipset, SET_TYPE, Set};
+use crate::netlink::ipset::{Ipset, IpsetError};
+pub use chains::{Chains, sweep_chains};
+pub use sets::Sets;
 
-/// The sets of this backend, over one line to the kernel that is opened when first needed.
-#[derive(Debug, Default)]
-pub struct Doors {
-    line: Option<Ipset>,
-    guests: Guests,
-}
+/// What holds the grants of all services.
+pub trait Doors: fmt::Debug + Send {
+    /// What the rules of the own chains lead to.
+    fn keeping(&self) -> Keeping;
 
-/// One way in which a set is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The set.
-    pub set: String,
-    /// Which door.
-    pub door: Door,
-    /// How long it should be open from now; none when it should not be.
-    pub wanted: Option<u32>,
-}
+    /// What the operator must know of this way of keeping grants.
+    fn note(&self) -> Option<String>;
 
-impl Doors {
-    /// Opens a door for `remaining`, or shuts it if nothing remains.
-    pub fn open(&mut self, opening: &Opening) -> Result<(), BackendError> {
-        let Some(seconds) = whole_seconds(opening.remaining) else {
-            return self.close(&opening.door);
-        };
-        let set = set_of(&opening.door);
-        self.ipset()?.add(&set, opening.door.opened.trunc(), seconds)?;
-        self.guests.forget(&set, opening.door.opened.trunc());
-        Ok(())
-    }
+    /// Makes what the rules will name where it is absent, grants in it kept. What was absent.
+    fn ensure(&mut self, plan: &Plan, family: Family) -> Result<Vec<String>, BackendError>;
+
+    /// Opens a door for what remains, or shuts it if nothing remains.
+    fn open(&mut self, plan: &Plan, opening: &Opening) -> Result<(), BackendError>;
 
     /// Shuts a door.
-    pub fn close(&mut self, door: &Door) -> Result<(), BackendError> {
-        let set = set_of(door);
-        self.ipset()?.remove(&set, door.opened.trunc())?;
-        self.guests.forget(&set, door.opened.trunc());
-        Ok(())
-    }
-
-    /// What is in the services' sets of `family`; absent sets are empty.
-    pub fn list(&mut self, plan: &Plan, family: Family) -> Result<Vec<Opening>, BackendError> {
-        let mut openings = Vec::new();
-        for service in &plan.services {
-            let set = self.look(&set_name(family, &service.name))?.unwrap_or_default();
-            openings.extend(set.elements.into_iter().map(|element| opening(&service.name, element)));
-        }
-        Ok(openings)
-    }
-
-    /// Makes the sets of `family` where they are absent, and the always-allow set what it should be. What was absent.
-    pub fn ensure(&mut self, plan: &Plan, family: Family) -> Result<Vec<String>, BackendError> {
-        let mut restored = Vec::new();
-        for name in plan.sets(family) {
-            if self.ipset()?.create(&name, family)? == Creation::Created {
-                restored.push(format!("set {name}"));
-            }
-        }
-        restored.extend(self.ensure_allowed(plan, family)?);
-        Ok(restored)
-    }
-
-    fn ensure_allowed(&mut self, plan: &Plan, family: Family) -> Result<Vec<String>, BackendError> {
-        let name = allow_set(family);
-        let wanted = always(plan, family);
-        let there = self.allowed(family)?;
-        for element in there.difference(&wanted) {
-            self.ipset()?.remove(&name, element.net)?;
-        }
-        let absent: Vec<IpNet> = wanted.difference(&there).map(|element| element.net).collect();
-        for net in &absent {
-            self.ipset()?.add(&name, *net, 0)?;
-        }
-        if self.allowed(family)? != wanted {
-            return Err(fault(format!("the set {name} does not hold what was put into it")));
-        }
-        Ok(absent.iter().map(|net| format!("{net} in set {name}")).collect())
-    }
-
-    fn allowed(&mut self, family: Family) -> Result<BTreeSet<Element>, BackendError> {
-        let set = self.look(&allow_set(family))?.unwrap_or_default();
-        Ok(set.elements.into_iter().filter(|element| !is_ending(element)).collect())
-    }
-
-    /// Whether all sets of `family` are there, of the right kind, and hold just what they should.
-    pub fn are_intact(&mut self, plan: &Plan, family: Family, openings: &[Opening]) -> Result<bool, BackendError> {
-        for name in plan.sets(family) {
-            let kind = self.ipset()?.header(&name)?;
-            if kind.is_none_or(|set| set.kind != SET_TYPE || set.family != family.number()) {
-                return Ok(false);
-            }
-        }
-        let wanted = always(plan, family);
-        Ok(self.allowed(family)? == wanted && self.differences(plan, family, openings)?.is_empty())
-    }
-
-    /// In what the services' sets of `family` differ from `openings`.
-    pub fn differences(
-        &mut self,
-        plan: &Plan,
-        family: Family,
-        openings: &[Opening],
-    ) -> Result<Vec<Difference>, BackendError> {
-        self.guests.expire(Instant::now());
-        let mut differences = Vec::new();
-        for service in &plan.services {
-            let set = set_name(family, &service.name);
-            let there = self.look(&set)?.unwrap_or_default();
-            let wanted = wanted_in(&service.name, family, openings);
-            let found = compare(&there.elements, &wanted).into_iter();
-            let unexplained = found.filter(|(net, end)| end.is_some() || !self.guests.contains(&set, *net));
-            differences.extend(unexplained.map(|(opened, wanted)| {
-                let door = Door {
-                    service: service.name.clone(),
-                    opened,
-                };
-                Difference {
-                    set: set.clone(),
-                    door,
-                    wanted,
-                }
-            }));
-        }
-        Ok(differences)
-    }
-
-    /// Does away with one difference.
-    pub fn mend(&mut self, difference: &Difference) -> Result<(), BackendError> {
-        let Difference { set, door, wanted } = difference;
-        let ipset = self.ipset()?;
-        let mended = match wanted {
-            Some(seconds) => ipset.add(set, door.opened, *seconds),
-            None => ipset.remove(set, door.opened),
-        };
-        Ok(mended?)
-    }
-
-    /// Empties the services' sets of `family`; what could not be emptied.
-    pub fn flush(&mut self, plan: &Plan, family: Family) -> Vec<BackendError> {
-        plan.services
-            .iter()
-            .filter_map(|service| self.flush_set(&set_name(family, &service.name)).err())
-            .collect()
-    }
-
-    fn flush_set(&mut self, set: &str) -> Result<(), BackendError> {
-        self.ipset()?.flush(set)?;
-        self.guests.keep(|of| of != set);
-        Ok(())
-    }
+    fn close(&mut self, plan: &Plan, door: &Door) -> Result<(), BackendError>;
 
     /// Lets somebody who is connected already come in for a minute, unless he may anyway.
-    pub fn admit(&mut self, set: &str, net: IpNet) -> Result<(), BackendError> {
-        if self.ipset()?.add_absent(set, net, GUEST_TIME_S)? {
-            self.guests.remember(set, net, GUEST_TIME_S);
-        }
-        Ok(())
-    }
+    fn admit(&mut self, plan: &Plan, guest: &Door) -> Result<(), BackendError>;
 
     /// Takes those of `nets` for guests that another process has let in for a minute.
-    pub fn adopt(&mut self, set: &str, nets: &[IpNet]) -> Result<(), BackendError> {
-        let there = self.look(set)?.unwrap_or_default();
-        self.guests.adopt(set, &there.elements, nets);
-        Ok(())
-    }
+    fn adopt(&mut self, family: Family, service: &str, nets: &[IpNet]) -> Result<(), BackendError>;
 
-    fn look(&mut self, name: &str) -> Result<Option<Set>, BackendError> {
-        Ok(self.ipset()?.list(name)?)
-    }
+    /// What stands open in `family`.
+    fn list(&mut self, plan: &Plan, family: Family) -> Result<Vec<Opening>, BackendError>;
 
-    fn ipset(&mut self) -> Result<&mut Ipset, BackendError> {
-        if self.line.is_none() {
-            self.line = Some(Ipset::open()?);
-        }
-        self.line.as_mut().ok_or_else(|| fault("no line to ipset".to_owned()))
+    /// Whether all of `family` is as `openings` say. Starts no program.
+    fn are_intact(&mut self, plan: &Plan, family: Family, openings: &[Opening]) -> Result<bool, BackendError>;
+
+    /// Whether rules, where grants are rules, are as they were written. May start a program.
+    fn are_settled(&mut self, plan: &Plan, family: Family) -> Result<bool, BackendError>;
+
+    /// Makes `family` as `openings` say; what could not be mended.
+    fn mend(&mut self, plan: &Plan, family: Family, openings: &[Opening], repairs: &mut Repairs) -> Vec<BackendError>;
+
+    /// Shuts all doors of `family`; what could not be shut.
+    fn flush(&mut self, plan: &Plan, family: Family) -> Vec<BackendError>;
+
+    /// Puts a probe into all that `family` has, reads it back and takes it out.
+    fn probe(&mut self, plan: &Plan, family: Family) -> Result<(), BackendError>;
+
+    /// Takes away what belongs to services that `plan` does not have, waiting at most `patience` for the kernel to set
+    /// each free; what could not be taken away.
+    fn sweep(&mut self, plan: &Plan, families: &[Family], patience: Duration) -> Vec<BackendError>;
+}
+
+/// What this host can do: sets if it has them. A mere failure to ask is no reason to do with less.
+#[must_use]
+pub fn choose() -> Box<dyn Doors> {
+    match missing_ipset() {
+        Some(error) => Box::new(Chains::new(error.to_string())),
+        None => Box::new(Sets::default()),
     }
 }
 
-/// The always-allow set as it should be.
-fn always(plan: &Plan, family: Family) -> BTreeSet<Element> {
-    plan.allowed(family)
-        .map(|net| Element { net, remaining: None })
-        .collect()
-}
-
-fn set_of(door: &Door) -> String {
-    set_name(Family::of(&door.opened), &door.service)
+/// Why there can be no sets on this host, if there can be none.
+#[must_use]
+pub fn missing_ipset() -> Option<IpsetError> {
+    let asked = Ipset::open().and_then(|mut line| line.expect_type(Family::V4));
+    let cannot = |error: &IpsetError| error.is_unsupported() || error.is_unknown_type() || error.is_denied();
+    asked.err().filter(cannot)
 }

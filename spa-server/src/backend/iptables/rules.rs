@@ -1,128 +1,195 @@
 //! The text that iptables-restore is fed: pure functions of the plan.
 
-use super::table::{CHAIN, Table};
-use crate::backend::plan::{Guarded, Plan, allow_set, set_name};
+use super::found::Found;
+use super::place::Place;
+use super::plan::{Guarded, Plan, allow_set, chain_name, set_name};
 use crate::config::{AtEnd, PortRange, Protocol};
 use crate::netlink::Family;
 
-/// The rules of the own chain in `table`, in order, each without `-A SPA`.
+/// What holds those who may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// A set of ipset for each service, whose elements end by themselves.
+    Sets,
+    /// A chain for each service, with a rule for each grant. Nothing ends by itself.
+    Rules,
+}
+
+/// The rules of the own chain at `place`, in order, each without `-A CHAIN`.
 #[must_use]
-pub fn rules(plan: &Plan, table: Table, family: Family) -> Vec<String> {
-    match table {
-        Table::Filter => filter(plan, family),
-        Table::Raw => plan.knock_ports.iter().map(|port| notrack(*port)).collect(),
+pub fn rules(plan: &Plan, place: Place, family: Family, keeping: Keeping) -> Vec<String> {
+    let scene = Scene {
+        plan,
+        place,
+        family,
+        keeping,
+    };
+    match place {
+        Place::Raw => plan.knock_ports.iter().map(|port| notrack(*port)).collect(),
+        Place::Input | Place::Forward | Place::DockerUser => scene.filter(),
     }
 }
 
-/// What replaces the chain by `rules` in one transaction, and makes of `jumps` jumps exactly one.
+/// What replaces the chain by `rules` in one transaction, and makes of the jumps found exactly one, if there is a chain
+/// to jump from.
 ///
 /// With --noflush a line `:SPA` empties this one chain and touches no other.
 #[must_use]
-pub fn restore(table: Table, rules: &[String], jumps: usize) -> String {
-    let hook = table.hook();
-    let mut lines = vec![format!("*{}", table.name()), format!(":{CHAIN} - [0:0]")];
-    lines.extend(rules.iter().map(|rule| format!("-A {CHAIN} {rule}")));
-    if jumps > 1 {
+pub fn restore(place: Place, rules: &[String], found: &Found) -> String {
+    let (hook, chain) = (place.hook(), place.chain());
+    let mut lines = vec![format!("*{}", place.table()), format!(":{chain} - [0:0]")];
+    lines.extend(rules.iter().map(|rule| format!("-A {chain} {rule}")));
+    if found.jumps > 1 {
         // By text and not by number: between reading and writing somebody else's rule may have got that number.
-        lines.extend(std::iter::repeat_n(format!("-D {hook} -j {CHAIN}"), jumps));
+        lines.extend(std::iter::repeat_n(format!("-D {hook} -j {chain}"), found.jumps));
     }
-    if jumps != 1 {
-        lines.push(format!("-I {hook} 1 -j {CHAIN}"));
+    if found.jumps != 1 && found.has_hook {
+        lines.push(format!("-I {hook} 1 -j {chain}"));
     }
     lines.push("COMMIT\n".to_owned());
     lines.join("\n")
 }
 
-/// What takes the chain away with all that leads to it, given as lines of iptables-save.
+/// What takes the chain away with all that leads to it.
 #[must_use]
-pub fn removal(table: Table, has_chain: bool, references: &[String]) -> String {
-    let mut lines = vec![format!("*{}", table.name())];
-    lines.extend(
-        references
-            .iter()
-            .filter_map(|line| Some(format!("-D {}", line.strip_prefix("-A ")?))),
-    );
-    if has_chain {
-        lines.extend([format!("-F {CHAIN}"), format!("-X {CHAIN}")]);
+pub fn removal(place: Place, found: &Found) -> String {
+    let chain = place.chain();
+    let mut lines = vec![format!("*{}", place.table())];
+    let leading = found.references.iter();
+    lines.extend(leading.filter_map(|line| Some(format!("-D {}", line.strip_prefix("-A ")?))));
+    if found.chain.is_some() {
+        lines.extend([format!("-F {chain}"), format!("-X {chain}")]);
     }
     lines.push("COMMIT\n".to_owned());
     lines.join("\n")
 }
 
-/// Makes the rules of one kind for one service and one range of its ports.
-type Step = fn(&Plan, Family, &Guarded, &str) -> Vec<String>;
+/// What all rules of one chain follow from.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    plan: &'a Plan,
+    place: Place,
+    family: Family,
+    keeping: Keeping,
+}
 
-/// Step by step over all services, not service by service: where two share a port, the drop of the one must not come
-/// before the grants of the other.
-fn filter(plan: &Plan, family: Family) -> Vec<String> {
-    let steps: [Step; 5] = [loopback, established, allowed, granted, dropped];
-    let mut rules: Vec<String> = Vec::new();
-    for step in steps {
-        for service in &plan.services {
-            for ports in &service.ports {
-                let made = step(plan, family, service, &selector(*ports));
-                // Two services on one port share what does not depend on the service.
-                rules.extend(
-                    made.into_iter()
-                        .filter(|rule| !rules.contains(rule))
-                        .collect::<Vec<_>>(),
-                );
+/// Makes the rules of one kind for one service and what selects some of its packets.
+type Step = fn(Scene<'_>, &Guarded, &str) -> Vec<String>;
+
+impl Scene<'_> {
+    /// Step by step over all services, not service by service: where two share a port, the drop of the one must not
+    /// come before the grants of the other.
+    fn filter(self) -> Vec<String> {
+        let steps: [Step; 5] = [loopback, established, allowed, granted, otherwise];
+        let mut rules: Vec<String> = Vec::new();
+        for step in steps {
+            for service in self.plan.services_at(self.place) {
+                for packets in self.selectors(service) {
+                    let made = step(self, service, &packets);
+                    // Two services on one port share what does not depend on the service.
+                    let new = made.into_iter().filter(|rule| !rules.contains(rule));
+                    rules.extend(new.collect::<Vec<_>>());
+                }
             }
         }
+        rules
     }
-    rules
+
+    /// What matches the packets of a service: each destination with each range of ports.
+    fn selectors(self, service: &Guarded) -> Vec<String> {
+        let mut selectors = Vec::new();
+        for destination in service.destinations(self.family) {
+            let (option, address) = match destination {
+                None => ("", String::new()),
+                Some(address) if self.place.is_forwarded() => ("--ctorigdst ", format!("{address} ")),
+                Some(address) => ("-d ", format!("{address}/{} ", self.family.bits())),
+            };
+            let to = format!("{option}{address}");
+            selectors.extend(service.ports.iter().map(|ports| self.selector(&to, *ports)));
+        }
+        selectors
+    }
+
+    /// A packet on its way to a container carries the inside address and port; only conntrack knows what it came for.
+    fn selector(self, to: &str, ports: PortRange) -> String {
+        let protocol = match ports.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        let range = range(ports);
+        if self.place.is_forwarded() {
+            format!("-p {protocol} -m conntrack {to}--ctorigdstport {range} --ctdir ORIGINAL")
+        } else {
+            format!("{to}-p {protocol} -m {protocol} --dport {range}")
+        }
+    }
+
+    /// Through this host goes also what nobody publishes, a container that calls port 443 of the world: it has no DNAT.
+    fn stranger(self, packets: &str) -> String {
+        if self.place.is_forwarded() {
+            format!("{packets} -m conntrack --ctstate DNAT")
+        } else {
+            packets.to_owned()
+        }
+    }
+
+    fn in_set(self, set: &str, packets: &str) -> String {
+        let verdict = self.place.verdict();
+        format!("{packets} -m set --match-set {set} src -j {verdict}")
+    }
 }
 
-fn loopback(_: &Plan, _: Family, _: &Guarded, ports: &str) -> Vec<String> {
-    vec![format!("-i lo {ports} -j ACCEPT")]
+fn loopback(scene: Scene<'_>, _: &Guarded, packets: &str) -> Vec<String> {
+    vec![format!("-i lo {packets} -j {}", scene.place.verdict())]
 }
 
 /// Not RELATED: a conntrack helper that a stranger talks into expecting a connection would open the port to him.
-fn established(_: &Plan, _: Family, service: &Guarded, ports: &str) -> Vec<String> {
+fn established(scene: Scene<'_>, service: &Guarded, packets: &str) -> Vec<String> {
     let direction = match service.at_end {
-        AtEnd::Keep => "",
-        AtEnd::Cut => " --ctdir ORIGINAL",
+        AtEnd::Cut if !scene.place.is_forwarded() => " --ctdir ORIGINAL",
+        // Forwarded packets are selected by their direction anyway.
+        AtEnd::Keep | AtEnd::Cut => "",
     };
+    let verdict = scene.place.verdict();
     vec![format!(
-        "{ports} -m conntrack --ctstate ESTABLISHED{direction} -j ACCEPT"
+        "{packets} -m conntrack --ctstate ESTABLISHED{direction} -j {verdict}"
     )]
 }
 
 /// Each network is a rule of its own too, so that an emptied set shuts nobody out.
-fn allowed(plan: &Plan, family: Family, _: &Guarded, ports: &str) -> Vec<String> {
-    let own = plan.allowed(family).map(|net| format!("-s {net} {ports} -j ACCEPT"));
-    own.chain(std::iter::once(from_set(&allow_set(family), ports)))
-        .collect()
+fn allowed(scene: Scene<'_>, _: &Guarded, packets: &str) -> Vec<String> {
+    let verdict = scene.place.verdict();
+    let networks = scene.plan.allowed(scene.family);
+    let mut rules: Vec<String> = networks.map(|net| format!("-s {net} {packets} -j {verdict}")).collect();
+    if scene.keeping == Keeping::Sets {
+        rules.push(scene.in_set(&allow_set(scene.family), packets));
+    }
+    rules
 }
 
-fn granted(_: &Plan, family: Family, service: &Guarded, ports: &str) -> Vec<String> {
-    vec![from_set(&set_name(family, &service.name), ports)]
-}
-
-fn dropped(_: &Plan, _: Family, service: &Guarded, ports: &str) -> Vec<String> {
-    if service.protect {
-        vec![format!("{ports} -j DROP")]
-    } else {
-        Vec::new()
+fn granted(scene: Scene<'_>, service: &Guarded, packets: &str) -> Vec<String> {
+    match scene.keeping {
+        Keeping::Sets => vec![scene.in_set(&set_name(scene.family, &service.name), packets)],
+        Keeping::Rules => Vec::new(),
     }
 }
 
-fn from_set(set: &str, ports: &str) -> String {
-    format!("{ports} -m set --match-set {set} src -j ACCEPT")
+/// What becomes of all others. A chain of grants is gone to, not jumped to: a RETURN in it then leaves the own chain.
+fn otherwise(scene: Scene<'_>, service: &Guarded, packets: &str) -> Vec<String> {
+    let strangers = scene.stranger(packets);
+    match scene.keeping {
+        Keeping::Rules => vec![format!("{strangers} -g {}", chain_name(&service.name))],
+        Keeping::Sets if service.protect => vec![format!("{strangers} -j DROP")],
+        Keeping::Sets => Vec::new(),
+    }
 }
 
-fn selector(ports: PortRange) -> String {
-    let protocol = match ports.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    let PortRange { first, last, .. } = ports;
-    let range = if first == last {
+fn range(PortRange { first, last, .. }: PortRange) -> String {
+    if first == last {
         first.to_string()
     } else {
         format!("{first}:{last}")
-    };
-    format!("-p {protocol} -m {protocol} --dport {range}")
+    }
 }
 
 /// Only what is for this host: without its entry, forwarded traffic to such a port would lose its NAT.
@@ -135,6 +202,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
+    use crate::config::Chain;
 
     fn guarded(name: &str, ports: &[(Protocol, u16, u16)]) -> Guarded {
         let ports = ports.iter().map(|(protocol, first, last)| PortRange {
@@ -147,6 +215,8 @@ mod tests {
             ports: ports.collect(),
             protect: true,
             at_end: AtEnd::Keep,
+            chain: Chain::Input,
+            to: vec![],
         }
     }
 
@@ -159,8 +229,22 @@ mod tests {
         }
     }
 
-    fn text(plan: &Plan, table: Table, family: Family, jumps: usize) -> String {
-        restore(table, &rules(plan, table, family), jumps)
+    fn text(plan: &Plan, place: Place, family: Family, jumps: usize) -> String {
+        restore(place, &rules(plan, place, family, Keeping::Sets), &found(jumps))
+    }
+
+    fn found(jumps: usize) -> Found {
+        Found {
+            jumps,
+            has_hook: true,
+            ..Found::default()
+        }
+    }
+
+    fn published(chain: Chain, to: &[&str]) -> Plan {
+        let to = to.iter().map(|address| address.parse().unwrap()).collect();
+        let web = guarded("web", &[(Protocol::Tcp, 8080, 8081), (Protocol::Udp, 53, 53)]);
+        plan(vec![Guarded { chain, to, ..web }], &["192.0.2.0/28"])
     }
 
     #[test]
@@ -169,7 +253,7 @@ mod tests {
             vec![guarded("ssh", &[(Protocol::Tcp, 22, 22)])],
             &["192.0.2.0/28", "2001:db8::/32"],
         );
-        assert_snapshot!(text(&plan, Table::Filter, Family::V4, 0), @r"
+        assert_snapshot!(text(&plan, Place::Input, Family::V4, 0), @r"
         *filter
         :SPA - [0:0]
         -A SPA -i lo -p tcp -m tcp --dport 22 -j ACCEPT
@@ -181,7 +265,7 @@ mod tests {
         -I INPUT 1 -j SPA
         COMMIT
         ");
-        assert_snapshot!(text(&plan, Table::Filter, Family::V6, 1), @r"
+        assert_snapshot!(text(&plan, Place::Input, Family::V6, 1), @r"
         *filter
         :SPA - [0:0]
         -A SPA -i lo -p tcp -m tcp --dport 22 -j ACCEPT
@@ -201,7 +285,7 @@ mod tests {
         let mut db = guarded("db", &[(Protocol::Tcp, 5432, 5432)]);
         db.at_end = AtEnd::Cut;
         let shared = guarded("admin", &[(Protocol::Tcp, 443, 443)]);
-        assert_snapshot!(text(&plan(vec![watch, db, shared], &[]), Table::Filter, Family::V4, 1), @r"
+        assert_snapshot!(text(&plan(vec![watch, db, shared], &[]), Place::Input, Family::V4, 1), @r"
         *filter
         :SPA - [0:0]
         -A SPA -i lo -p tcp -m tcp --dport 443 -j ACCEPT
@@ -227,7 +311,7 @@ mod tests {
     fn many_always_allowed() {
         let nets = ["192.0.2.0/28", "198.51.100.7/32", "203.0.113.0/24", "2001:db8::1/128"];
         let plan = plan(vec![guarded("ssh", &[(Protocol::Tcp, 22, 22)])], &nets);
-        assert_snapshot!(rules(&plan, Table::Filter, Family::V4).join("\n"), @r"
+        assert_snapshot!(rules(&plan, Place::Input, Family::V4, Keeping::Sets).join("\n"), @r"
         -i lo -p tcp -m tcp --dport 22 -j ACCEPT
         -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
         -s 192.0.2.0/28 -p tcp -m tcp --dport 22 -j ACCEPT
@@ -241,7 +325,7 @@ mod tests {
 
     #[test]
     fn knock_ports() {
-        assert_snapshot!(text(&plan(vec![], &[]), Table::Raw, Family::V4, 0), @r"
+        assert_snapshot!(text(&plan(vec![], &[]), Place::Raw, Family::V4, 0), @r"
         *raw
         :SPA - [0:0]
         -A SPA -p udp -m udp --dport 62201 -m addrtype --dst-type LOCAL -j CT --notrack
@@ -249,13 +333,129 @@ mod tests {
         -I PREROUTING 1 -j SPA
         COMMIT
         ");
-        let v6 = text(&plan(vec![], &[]), Table::Raw, Family::V6, 0);
-        assert_eq!(text(&plan(vec![], &[]), Table::Raw, Family::V4, 0), v6);
+        let v6 = text(&plan(vec![], &[]), Place::Raw, Family::V6, 0);
+        assert_eq!(text(&plan(vec![], &[]), Place::Raw, Family::V4, 0), v6);
+    }
+
+    #[test]
+    fn published_ports_are_judged_by_what_they_were_called() {
+        assert_snapshot!(text(&published(Chain::Forward, &[]), Place::Forward, Family::V4, 0), @r"
+        *filter
+        :SPA-FORWARD - [0:0]
+        -A SPA-FORWARD -i lo -p tcp -m conntrack --ctorigdstport 8080:8081 --ctdir ORIGINAL -j RETURN
+        -A SPA-FORWARD -i lo -p udp -m conntrack --ctorigdstport 53 --ctdir ORIGINAL -j RETURN
+        -A SPA-FORWARD -p tcp -m conntrack --ctorigdstport 8080:8081 --ctdir ORIGINAL -m conntrack --ctstate ESTABLISHED -j RETURN
+        -A SPA-FORWARD -p udp -m conntrack --ctorigdstport 53 --ctdir ORIGINAL -m conntrack --ctstate ESTABLISHED -j RETURN
+        -A SPA-FORWARD -s 192.0.2.0/28 -p tcp -m conntrack --ctorigdstport 8080:8081 --ctdir ORIGINAL -j RETURN
+        -A SPA-FORWARD -p tcp -m conntrack --ctorigdstport 8080:8081 --ctdir ORIGINAL -m set --match-set spa4-allow src -j RETURN
+        -A SPA-FORWARD -s 192.0.2.0/28 -p udp -m conntrack --ctorigdstport 53 --ctdir ORIGINAL -j RETURN
+        -A SPA-FORWARD -p udp -m conntrack --ctorigdstport 53 --ctdir ORIGINAL -m set --match-set spa4-allow src -j RETURN
+        -A SPA-FORWARD -p tcp -m conntrack --ctorigdstport 8080:8081 --ctdir ORIGINAL -m set --match-set spa4-web src -j RETURN
+        -A SPA-FORWARD -p udp -m conntrack --ctorigdstport 53 --ctdir ORIGINAL -m set --match-set spa4-web src -j RETURN
+        -A SPA-FORWARD -p tcp -m conntrack --ctorigdstport 8080:8081 --ctdir ORIGINAL -m conntrack --ctstate DNAT -j DROP
+        -A SPA-FORWARD -p udp -m conntrack --ctorigdstport 53 --ctdir ORIGINAL -m conntrack --ctstate DNAT -j DROP
+        -I FORWARD 1 -j SPA-FORWARD
+        COMMIT
+        ");
+        assert_snapshot!(text(&published(Chain::DockerUser, &["2001:db8::1"]), Place::DockerUser, Family::V6, 0), @r"
+        *filter
+        :SPA-DOCKER-USER - [0:0]
+        -A SPA-DOCKER-USER -i lo -p tcp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -j RETURN
+        -A SPA-DOCKER-USER -i lo -p udp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 53 --ctdir ORIGINAL -j RETURN
+        -A SPA-DOCKER-USER -p tcp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -m conntrack --ctstate ESTABLISHED -j RETURN
+        -A SPA-DOCKER-USER -p udp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 53 --ctdir ORIGINAL -m conntrack --ctstate ESTABLISHED -j RETURN
+        -A SPA-DOCKER-USER -p tcp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -m set --match-set spa6-allow src -j RETURN
+        -A SPA-DOCKER-USER -p udp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 53 --ctdir ORIGINAL -m set --match-set spa6-allow src -j RETURN
+        -A SPA-DOCKER-USER -p tcp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -m set --match-set spa6-web src -j RETURN
+        -A SPA-DOCKER-USER -p udp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 53 --ctdir ORIGINAL -m set --match-set spa6-web src -j RETURN
+        -A SPA-DOCKER-USER -p tcp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -m conntrack --ctstate DNAT -j DROP
+        -A SPA-DOCKER-USER -p udp -m conntrack --ctorigdst 2001:db8::1 --ctorigdstport 53 --ctdir ORIGINAL -m conntrack --ctstate DNAT -j DROP
+        -I DOCKER-USER 1 -j SPA-DOCKER-USER
+        COMMIT
+        ");
+        let elsewhere = rules(&published(Chain::Forward, &[]), Place::Input, Family::V4, Keeping::Sets);
+        assert_eq!(elsewhere, Vec::<String>::new());
+    }
+
+    #[test]
+    fn without_the_chain_of_somebody_else_there_is_no_jump() {
+        let waiting = Found::default();
+        assert_snapshot!(restore(Place::DockerUser, &[], &waiting), @r"
+        *filter
+        :SPA-DOCKER-USER - [0:0]
+        COMMIT
+        ");
+    }
+
+    #[test]
+    fn own_addresses_are_matched_each_in_its_family() {
+        let to = ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+            .map(|a| a.parse().unwrap())
+            .to_vec();
+        let plan = plan(
+            vec![Guarded {
+                to,
+                ..guarded("ssh", &[(Protocol::Tcp, 22, 22)])
+            }],
+            &["198.51.100.0/24"],
+        );
+        assert_snapshot!(rules(&plan, Place::Input, Family::V4, Keeping::Sets).join("\n"), @r"
+        -i lo -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -j ACCEPT
+        -i lo -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -j ACCEPT
+        -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        -s 198.51.100.0/24 -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -j ACCEPT
+        -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -m set --match-set spa4-allow src -j ACCEPT
+        -s 198.51.100.0/24 -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -j ACCEPT
+        -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -m set --match-set spa4-allow src -j ACCEPT
+        -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -m set --match-set spa4-ssh src -j ACCEPT
+        -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -m set --match-set spa4-ssh src -j ACCEPT
+        -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -j DROP
+        -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -j DROP
+        ");
+        assert_snapshot!(rules(&plan, Place::Input, Family::V6, Keeping::Sets).join("\n"), @r"
+        -i lo -d 2001:db8::1/128 -p tcp -m tcp --dport 22 -j ACCEPT
+        -d 2001:db8::1/128 -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        -d 2001:db8::1/128 -p tcp -m tcp --dport 22 -m set --match-set spa6-allow src -j ACCEPT
+        -d 2001:db8::1/128 -p tcp -m tcp --dport 22 -m set --match-set spa6-ssh src -j ACCEPT
+        -d 2001:db8::1/128 -p tcp -m tcp --dport 22 -j DROP
+        ");
+        assert_eq!(
+            rules(
+                &published(Chain::Forward, &["192.0.2.1"]),
+                Place::Forward,
+                Family::V6,
+                Keeping::Sets
+            ),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn without_ipset_a_chain_for_each_service_holds_its_grants() {
+        let ssh = plan(vec![guarded("ssh", &[(Protocol::Tcp, 22, 22)])], &["192.0.2.0/28"]);
+        assert_snapshot!(rules(&ssh, Place::Input, Family::V4, Keeping::Rules).join("\n"), @r"
+        -i lo -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        -s 192.0.2.0/28 -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -g SPA-ssh
+        ");
+        let web = published(Chain::Forward, &["192.0.2.1"]);
+        assert_snapshot!(rules(&web, Place::Forward, Family::V4, Keeping::Rules).join("\n"), @r"
+        -i lo -p tcp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -j RETURN
+        -i lo -p udp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 53 --ctdir ORIGINAL -j RETURN
+        -p tcp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -m conntrack --ctstate ESTABLISHED -j RETURN
+        -p udp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 53 --ctdir ORIGINAL -m conntrack --ctstate ESTABLISHED -j RETURN
+        -s 192.0.2.0/28 -p tcp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -j RETURN
+        -s 192.0.2.0/28 -p udp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 53 --ctdir ORIGINAL -j RETURN
+        -p tcp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 8080:8081 --ctdir ORIGINAL -m conntrack --ctstate DNAT -g SPA-web
+        -p udp -m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 53 --ctdir ORIGINAL -m conntrack --ctstate DNAT -g SPA-web
+        ");
     }
 
     #[test]
     fn duplicate_jumps_become_one() {
-        assert_snapshot!(restore(Table::Filter, &[], 2), @r"
+        assert_snapshot!(restore(Place::Input, &[], &found(2)), @r"
         *filter
         :SPA - [0:0]
         -D INPUT -j SPA
@@ -268,7 +468,12 @@ mod tests {
     #[test]
     fn removal_of_all_that_is_ours() {
         let references = ["-A INPUT -j SPA".to_owned(), "-A FORWARD -i eth0 -j SPA".to_owned()];
-        assert_snapshot!(removal(Table::Filter, true, &references), @r"
+        let found = Found {
+            chain: Some(vec![]),
+            references: references.to_vec(),
+            ..found(1)
+        };
+        assert_snapshot!(removal(Place::Input, &found), @r"
         *filter
         -D INPUT -j SPA
         -D FORWARD -i eth0 -j SPA

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault;
-use super::table::{Found, Table};
+use super::{fault, lock};
 use crate::backend::BackendError;
 use crate::backend::exec::{ExecError, Program};
 use crate::netlink::Family;
@@ -22,14 +21,22 @@ pub enum Variant {
     Legacy,
 }
 
-/// What of ours stands in a table. A table that nobody uses is not brought to life by looking.
+/// What stands in a table, as text. A table that nobody uses is not brought to life by looking.
 ///
 /// # Errors
 ///
 /// When iptables-save is missing or failed.
-pub fn read(family: Family, table: Table) -> Result<Found, BackendError> {
-    let saved = run(family, "save", &["-t", table.name()], "")?;
-    Ok(Found::parse(&saved, table))
+pub fn save(family: Family, table: &str) -> Result<String, BackendError> {
+    run(family, "save", &["-t", table], "")
+}
+
+/// All tables that are in use, as text.
+///
+/// # Errors
+///
+/// When iptables-save is missing or failed.
+pub fn save_all(family: Family) -> Result<String, BackendError> {
+    run(family, "save", &[], "")
 }
 
 /// Does all of `text` or nothing of it, and flushes no chain that it does not name.
@@ -64,10 +71,11 @@ fn explain(error: &ExecError) -> BackendError {
     let plain = fault(error.to_string());
     match error {
         ExecError::Missing(_) => plain.with_hint("install the package iptables"),
-        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => {
-            fault(format!("another program has held the xtables lock for {LOCK_WAIT_S} s"))
-                .with_hint("see who it is: fuser -v /run/xtables.lock")
-        }
+        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => fault(format!(
+            "{} has held the xtables lock for {LOCK_WAIT_S} s",
+            lock::holder().unwrap_or_else(|| "another program".to_owned())
+        ))
+        .with_hint("see who it is: fuser -v /run/xtables.lock"),
         ExecError::Failed { complaint, .. } if complaint.contains("ermission denied") => {
             plain.with_hint("run as root, or give the process CAP_NET_ADMIN")
         }

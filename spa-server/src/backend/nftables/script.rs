@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use super::place::{CHAIN, OWN_HOOK, OWN_TABLE, Place, RAW};
 use super::set::SetId;
 use crate::backend::plan::{Guarded, Plan};
@@ -91,7 +93,19 @@ fn seed(place: &Place, set: &SetId, element: &Element) -> String {
 }
 
 /// Makes the rules of one kind for one service and one range of its ports.
-type Step = fn(&Plan, &BTreeSet<SetId>, &Guarded, &str) -> Vec<String>;
+type Step = fn(&Plan, &BTreeSet<SetId>, &Guarded, &Judged) -> Vec<String>;
+
+/// Packets that are judged: in one family or both, and the words that select them.
+struct Judged {
+    family: Option<Family>,
+    words: String,
+}
+
+impl Judged {
+    fn is_in(&self, family: Family) -> bool {
+        self.family.is_none_or(|own| own == family)
+    }
+}
 
 /// The rules of the own chain in their order. Step by step over all services, not service by service: where two share
 /// a port, the drop of the one must not come before the grants of the other.
@@ -101,8 +115,8 @@ pub fn rules(plan: &Plan, sets: &BTreeSet<SetId>) -> Vec<String> {
     let mut rules: Vec<String> = Vec::new();
     for step in steps {
         for service in &plan.services {
-            for ports in &service.ports {
-                for rule in step(plan, sets, service, &selector(*ports)) {
+            for judged in judged(service) {
+                for rule in step(plan, sets, service, &judged) {
                     // Two services on one port share what does not depend on the service.
                     if !rules.contains(&rule) {
                         rules.push(rule);
@@ -114,50 +128,77 @@ pub fn rules(plan: &Plan, sets: &BTreeSet<SetId>) -> Vec<String> {
     rules
 }
 
-fn loopback(_: &Plan, _: &BTreeSet<SetId>, _: &Guarded, ports: &str) -> Vec<String> {
-    vec![format!("iif lo {ports} accept")]
+/// What of a service's packets is judged: all to its ports, or those to the own addresses it names.
+fn judged(service: &Guarded) -> Vec<Judged> {
+    let mut all = Vec::new();
+    for ports in service.ports.iter().map(|ports| selector(*ports)) {
+        if service.to.is_empty() {
+            all.push(Judged {
+                family: None,
+                words: ports.clone(),
+            });
+        }
+        all.extend(service.to.iter().map(|address| {
+            let family = Family::of(&IpNet::from(*address));
+            Judged {
+                family: Some(family),
+                words: format!("{} daddr {address} {ports}", protocol_of(family)),
+            }
+        }));
+    }
+    all
+}
+
+fn loopback(_: &Plan, _: &BTreeSet<SetId>, _: &Guarded, judged: &Judged) -> Vec<String> {
+    vec![format!("iif lo {} accept", judged.words)]
 }
 
 /// Not related: a conntrack helper that a stranger talks into expecting a connection would open the port to him.
-fn established(_: &Plan, _: &BTreeSet<SetId>, service: &Guarded, ports: &str) -> Vec<String> {
+fn established(_: &Plan, _: &BTreeSet<SetId>, service: &Guarded, judged: &Judged) -> Vec<String> {
     let direction = match service.at_end {
         AtEnd::Keep => "",
         AtEnd::Cut => " ct direction original",
     };
-    vec![format!("{ports} ct state established{direction} accept")]
+    vec![format!("{} ct state established{direction} accept", judged.words)]
 }
 
 /// Each network is a rule of its own too, so that an emptied set shuts nobody out.
-fn always(plan: &Plan, sets: &BTreeSet<SetId>, _: &Guarded, ports: &str) -> Vec<String> {
-    let own = plan.always_allow.iter().map(|net| {
+fn always(plan: &Plan, sets: &BTreeSet<SetId>, _: &Guarded, judged: &Judged) -> Vec<String> {
+    let own = plan.always_allow.iter().filter(|net| judged.is_in(Family::of(net)));
+    let own = own.map(|net| {
         let protocol = protocol_of(Family::of(net));
-        format!("{protocol} saddr {net} {ports} accept")
+        format!("{protocol} saddr {net} {} accept", judged.words)
     });
-    let held = sets.iter().filter(|set| set.is_allow()).map(|set| from_set(set, ports));
+    let held = sets
+        .iter()
+        .filter(|set| set.is_allow() && judged.is_in(set.family))
+        .map(|set| from_set(set, judged));
     own.chain(held).collect()
 }
 
-fn granted(_: &Plan, sets: &BTreeSet<SetId>, service: &Guarded, ports: &str) -> Vec<String> {
-    let own = sets.iter().filter(|set| set.service == service.name);
-    own.map(|set| from_set(set, ports)).collect()
+fn granted(_: &Plan, sets: &BTreeSet<SetId>, service: &Guarded, judged: &Judged) -> Vec<String> {
+    let own = sets
+        .iter()
+        .filter(|set| set.service == service.name && judged.is_in(set.family));
+    own.map(|set| from_set(set, judged)).collect()
 }
 
-fn dropped(_: &Plan, _: &BTreeSet<SetId>, service: &Guarded, ports: &str) -> Vec<String> {
+fn dropped(_: &Plan, _: &BTreeSet<SetId>, service: &Guarded, judged: &Judged) -> Vec<String> {
     if service.protect {
-        vec![format!("{ports} drop")]
+        vec![format!("{} drop", judged.words)]
     } else {
         Vec::new()
     }
 }
 
-fn from_set(set: &SetId, ports: &str) -> String {
+fn from_set(set: &SetId, judged: &Judged) -> String {
     let protocol = protocol_of(set.family);
     let mask = if set.is_of_hosts() {
         String::new()
     } else {
         format!(" & {}", set.mask())
     };
-    format!("{protocol} saddr{mask} @{} {ports} accept", set.name())
+    format!("{protocol} saddr{mask} @{} {} accept", set.name(), judged.words)
 }
 
 fn protocol_of(family: Family) -> &'static str {
@@ -195,6 +236,7 @@ mod tests {
 
     use super::super::set::needed;
     use super::*;
+    use crate::config::Chain;
 
     fn guarded(name: &str, ports: &[(Protocol, u16, u16)]) -> Guarded {
         let ports = ports.iter().map(|(protocol, first, last)| PortRange {
@@ -207,6 +249,8 @@ mod tests {
             ports: ports.collect(),
             protect: true,
             at_end: AtEnd::Keep,
+            chain: Chain::Input,
+            to: Vec::new(),
         }
     }
 
@@ -330,6 +374,22 @@ mod tests {
         ip6 saddr & ffff:ffff:ffff:ffff:: @spa6-db/64 tcp dport 5432 accept
         ip6 saddr @spa6-db tcp dport 5432 accept
         tcp dport 5432 drop
+        "#);
+    }
+
+    #[test]
+    fn own_addresses_are_judged_in_their_family() {
+        let mut ssh = guarded("ssh", &[(Protocol::Tcp, 22, 22)]);
+        ssh.to = vec!["192.0.2.1".parse().unwrap()];
+        let plan = plan(vec![ssh], &["198.51.100.0/24", "2001:db8::1/128"]);
+        assert_snapshot!(rules(&plan, &needed(&plan)).join("\n"), @r#"
+        iif lo ip daddr 192.0.2.1 tcp dport 22 accept
+        ip daddr 192.0.2.1 tcp dport 22 ct state established accept
+        ip saddr 198.51.100.0/24 ip daddr 192.0.2.1 tcp dport 22 accept
+        ip saddr & 255.255.255.0 @spa4-allow/24 ip daddr 192.0.2.1 tcp dport 22 accept
+        ip saddr @spa4-allow ip daddr 192.0.2.1 tcp dport 22 accept
+        ip saddr @spa4-ssh ip daddr 192.0.2.1 tcp dport 22 accept
+        ip daddr 192.0.2.1 tcp dport 22 drop
         "#);
     }
 }

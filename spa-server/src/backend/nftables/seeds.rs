@@ -50,9 +50,7 @@ impl Nftables {
         let connections = existing::connections().map_err(|error| fault(format!("/proc/net: {error}")))?;
         let mut all = Vec::new();
         for service in self.plan.services.iter().filter(|service| service.protect) {
-            let to_service = connections
-                .iter()
-                .filter(|c| service.ports.iter().any(|ports| c.is_to(*ports)));
+            let to_service = connections.iter().filter(|connection| service.has(connection));
             let peers: BTreeSet<IpNet> = to_service.map(|connection| IpNet::from(connection.peer)).collect();
             for family in Family::BOTH {
                 let own = peers.iter().copied().filter(|net| Family::of(net) == family).collect();

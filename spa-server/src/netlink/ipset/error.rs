@@ -8,6 +8,8 @@ use crate::netlink::NetlinkError;
 
 /// `IPSET_ERR_PROTOCOL`.
 pub(super) const PROTOCOL_MISMATCH: i32 = 4097;
+/// `IPSET_ERR_FIND_TYPE`.
+const UNKNOWN_TYPE: i32 = 4098;
 /// `IPSET_ERR_BUSY`.
 const BUSY: i32 = 4100;
 /// `IPSET_ERR_EXIST`: the element is there already, or at deletion is not.
@@ -52,6 +54,18 @@ impl IpsetError {
         self.cause == IpsetCause::Netlink(NetlinkError::Refused(BUSY))
     }
 
+    /// Whether sets are for others: iptables may be had without them.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.cause == IpsetCause::Netlink(NetlinkError::Refused(Errno::PERM.raw_os_error()))
+    }
+
+    /// Whether the kernel does not know the type of set.
+    #[must_use]
+    pub fn is_unknown_type(&self) -> bool {
+        self.cause == IpsetCause::Netlink(NetlinkError::Refused(UNKNOWN_TYPE))
+    }
+
     /// Whether the kernel has no ip_set at all, so that there can be no set either.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
@@ -75,7 +89,7 @@ impl IpsetError {
     pub fn hint(&self) -> Option<&'static str> {
         match self.cause {
             IpsetCause::OtherKind(_) => Some("look at it with `ipset list -t`; rename or destroy it"),
-            IpsetCause::Netlink(NetlinkError::Refused(4098)) => Some("modprobe ip_set_hash_net"),
+            IpsetCause::Netlink(NetlinkError::Refused(UNKNOWN_TYPE)) => Some("modprobe ip_set_hash_net"),
             IpsetCause::Netlink(_) if self.is_unsupported() => Some("modprobe ip_set"),
             IpsetCause::Netlink(cause) => cause.hint(),
         }
@@ -104,7 +118,7 @@ fn reason(code: i32) -> Option<&'static str> {
         2 => "there is no set of that name",
         22 => "the kernel has no ipset support or did not understand the request",
         PROTOCOL_MISMATCH => "the kernel speaks another ipset protocol than 6 or 7",
-        4098 => "the kernel does not know the set type hash:net",
+        UNKNOWN_TYPE => "the kernel does not know the set type hash:net",
         4099 => "the kernel holds as many sets as it can",
         BUSY => "a rule still names it",
         4101 => "a set of that name exists",

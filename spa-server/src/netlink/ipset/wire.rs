@@ -42,6 +42,7 @@ pub(super) enum Command {
     Add = 9,
     Delete = 10,
     Header = 12,
+    Type = 13,
 }
 
 /// A set as the kernel describes it.
@@ -83,6 +84,13 @@ pub(super) fn creation(draft: Draft, family: Family) -> Draft {
         .nested(DATA | NESTED, |data| {
             data.number(TIMEOUT, 0).number(MAX_ELEMENTS, CAPACITY)
         })
+}
+
+/// Asks for the kind of set that there is here.
+pub(super) fn kind(draft: Draft, family: Family) -> Draft {
+    draft
+        .text(TYPE_NAME, SET_TYPE)
+        .attribute(SET_FAMILY, &[family.number()])
 }
 
 /// Describes an element, with its time-out where one is to be set.

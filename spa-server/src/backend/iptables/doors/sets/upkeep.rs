@@ -6,28 +6,22 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::Doors;
+use super::Sets;
 use crate::backend::BackendError;
+use crate::backend::iptables::doors::compare;
 use crate::backend::iptables::fault;
-use crate::backend::plan::{Plan, set_prefix};
+use crate::backend::iptables::plan::{Plan, set_prefix};
 use crate::netlink::Element;
 use crate::netlink::Family;
 use crate::netlink::ipset::Ipset;
 
-/// What the self-test puts in; the kernel takes no packet from a multicast address.
-const PROBES: [(Family, &str); 2] = [(Family::V4, "224.0.0.1/32"), (Family::V6, "ff02::1/128")];
 const PROBE_TIME_S: u32 = 2;
 
-impl Doors {
+impl Sets {
     /// Puts a probe into every set of `family`, reads it back and takes it out.
-    pub fn probe(&mut self, plan: &Plan, family: Family) -> Result<(), BackendError> {
-        let probes = PROBES.iter().filter(|(of, _)| *of == family);
-        for net in probes.filter_map(|(_, text)| text.parse::<IpNet>().ok()) {
-            for set in plan.sets(family) {
-                self.probe_set(&set, net)?;
-            }
-        }
-        Ok(())
+    pub fn probe_sets(&mut self, plan: &Plan, family: Family) -> Result<(), BackendError> {
+        let net = compare::probe(family);
+        plan.sets(family).try_for_each(|set| self.probe_set(&set, net))
     }
 
     fn probe_set(&mut self, name: &str, net: IpNet) -> Result<(), BackendError> {
@@ -51,7 +45,7 @@ impl Doors {
     ///
     /// A rule's hold on a set ends a little after the rule, since nf_tables frees it in the background: so long it is
     /// tried again, `patience` for each set.
-    pub fn sweep(&mut self, keep: &BTreeSet<String>, patience: Duration) -> Vec<BackendError> {
+    pub fn sweep_except(&mut self, keep: &BTreeSet<String>, patience: Duration) -> Vec<BackendError> {
         let names = match self.own_sets() {
             Ok(names) => names,
             Err(error) => return vec![error],

@@ -1,41 +1,7 @@
 //! What stands in a table of iptables, read from what iptables-save prints.
 
+use super::place::Place;
 use crate::netlink::Family;
-
-/// The chain that holds all own rules.
-pub const CHAIN: &str = "SPA";
-
-/// A table that holds own rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Table {
-    /// Who reaches a service.
-    Filter,
-    /// What makes no conntrack entry.
-    Raw,
-}
-
-impl Table {
-    /// What hides comes before what only saves memory.
-    pub const ALL: [Self; 2] = [Self::Filter, Self::Raw];
-
-    /// The table's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::Raw => "raw",
-        }
-    }
-
-    /// The chain that jumps to the own one.
-    #[must_use]
-    pub fn hook(self) -> &'static str {
-        match self {
-            Self::Filter => "INPUT",
-            Self::Raw => "PREROUTING",
-        }
-    }
-}
 
 /// What of ours, or leading to ours, is in a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,23 +12,29 @@ pub struct Found {
     pub jumps: usize,
     /// Every line outside the own chain that leads to it, as printed.
     pub references: Vec<String>,
+    /// The hook is there.
+    pub has_hook: bool,
 }
 
 impl Found {
-    /// Reads what iptables-save printed of `table`.
+    /// Reads what iptables-save printed of the table of `place`.
     #[must_use]
-    pub fn parse(saved: &str, table: Table) -> Self {
-        let mut found = Self::default();
-        let jump = format!("-A {} -j {CHAIN}", table.hook());
+    pub fn parse(saved: &str, place: Place) -> Self {
+        let mut found = Self {
+            has_hook: place.is_built_in(),
+            ..Self::default()
+        };
+        let (hook, own) = (place.hook(), place.chain());
+        let (jump, rule) = (format!("-A {hook} -j {own}"), format!("-A {own} "));
         for line in saved.lines().map(str::trim_end) {
-            if line
-                .strip_prefix(':')
-                .is_some_and(|chain| chain.split(' ').next() == Some(CHAIN))
-            {
-                found.chain.get_or_insert_default();
-            } else if let Some(rule) = line.strip_prefix("-A SPA ") {
+            if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
+                found.has_hook |= chain == hook;
+                if chain == own {
+                    found.chain.get_or_insert_default();
+                }
+            } else if let Some(rule) = line.strip_prefix(&rule) {
                 found.chain.get_or_insert_default().push(rule.to_owned());
-            } else if leads_here(line) {
+            } else if leads_to(line, own) {
                 found.jumps += usize::from(line == jump);
                 found.references.push(line.to_owned());
             }
@@ -70,12 +42,18 @@ impl Found {
         found
     }
 
+    /// Whether there is nothing of ours.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.chain.is_none() && self.references.is_empty()
+    }
+
     /// Whether the chain holds `rules`, as far as can be told without knowing how this iptables prints them: as many,
     /// with the same targets in the same order. The kernel took all of them or none.
     #[must_use]
     pub fn holds(&self, rules: &[String]) -> bool {
         let Some(chain) = &self.chain else { return false };
-        self.jumps == 1
+        self.jumps == usize::from(self.has_hook)
             && chain
                 .iter()
                 .map(|rule| target(rule))
@@ -84,33 +62,35 @@ impl Found {
 
     /// One clause for each thing in which this falls short of `before`, or when that is not known, of being there.
     #[must_use]
-    pub fn lacks(&self, before: Option<&Self>, table: Table, family: Family) -> Vec<String> {
-        let (name, hook) = (table.name(), table.hook());
+    pub fn lacks(&self, before: Option<&Self>, place: Place, family: Family) -> Vec<String> {
+        let (chain, table, hook) = (place.chain(), place.table(), place.hook());
         let mut lacks = Vec::new();
         match (&self.chain, before.and_then(|before| before.chain.as_ref())) {
-            (None, _) => lacks.push(format!("chain {CHAIN} in {name} ({family})")),
+            (None, _) => lacks.push(format!("chain {chain} in {table} ({family})")),
             (Some(now), Some(before)) if now != before => {
-                lacks.push(format!("rules of chain {CHAIN} in {name} ({family})"));
+                lacks.push(format!("rules of chain {chain} in {table} ({family})"));
             }
             _ => {}
         }
         match self.jumps {
-            0 => lacks.push(format!("jump from {hook} in {name} ({family})")),
-            1 => {}
-            _ => lacks.push(format!("single jump from {hook} in {name} ({family})")),
+            0 if self.has_hook => lacks.push(format!("jump from {hook} in {table} ({family})")),
+            0 | 1 => {}
+            _ => lacks.push(format!("single jump from {hook} in {table} ({family})")),
         }
         lacks
     }
 }
 
 /// The own chain takes no options, so a rule that leads to it ends with its name; a quoted comment ends with a quote.
-fn leads_here(line: &str) -> bool {
-    line.starts_with("-A ") && (line.ends_with(" -j SPA") || line.ends_with(" -g SPA"))
+fn leads_to(line: &str, chain: &str) -> bool {
+    let before = line.strip_suffix(chain).filter(|before| before.starts_with("-A "));
+    before.is_some_and(|before| before.ends_with(" -j ") || before.ends_with(" -g "))
 }
 
 /// NOTRACK is what some versions print for `CT --notrack`.
 fn target(rule: &str) -> &str {
-    let words = rule.rsplit_once("-j ").and_then(|(_, words)| words.split(' ').next());
+    let ways = ["-j ", "-g "].iter().find_map(|way| rule.rsplit_once(way));
+    let words = ways.and_then(|(_, words)| words.split(' ').next());
     words.map_or("", |word| if word == "NOTRACK" { "CT" } else { word })
 }
 
@@ -124,7 +104,7 @@ mod tests {
 
     #[test]
     fn own_things_are_told_from_similar_ones() {
-        let found = Found::parse(SAVED, Table::Filter);
+        let found = Found::parse(SAVED, Place::Input);
         let rules = [
             "-i lo -j ACCEPT".to_owned(),
             "-p tcp -m tcp --dport 22 -j DROP".to_owned(),
@@ -138,17 +118,17 @@ mod tests {
 
     #[test]
     fn what_lacks_is_said() {
-        let whole = Found::parse(SAVED, Table::Filter);
-        assert_eq!(whole.lacks(None, Table::Filter, Family::V4), Vec::<String>::new());
-        let nothing = Found::parse("", Table::Filter);
+        let whole = Found::parse(SAVED, Place::Input);
+        assert_eq!(whole.lacks(None, Place::Input, Family::V4), Vec::<String>::new());
+        let nothing = Found::parse("", Place::Input);
         let lacks = ["chain SPA in filter (IPv6)", "jump from INPUT in filter (IPv6)"];
-        assert_eq!(nothing.lacks(Some(&whole), Table::Filter, Family::V6), lacks);
+        assert_eq!(nothing.lacks(Some(&whole), Place::Input, Family::V6), lacks);
         let flushed = Found {
             chain: Some(Vec::new()),
             ..whole.clone()
         };
         assert_eq!(
-            flushed.lacks(Some(&whole), Table::Filter, Family::V4),
+            flushed.lacks(Some(&whole), Place::Input, Family::V4),
             ["rules of chain SPA in filter (IPv4)"]
         );
     }

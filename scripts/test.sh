@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Runs every test there is and ends with one line: N passed, M failed, K skipped.
+set -uo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
+. scripts/common.sh
+
+usage() {
+  cat <<'TXT'
+usage: scripts/test.sh [PART...]
+
+Runs the tests, as root, on Debian with Rust; installs the packages that are missing. Parts, all unless named:
+
+  rust      cargo test --workspace: unit tests, properties, the firewall in network namespaces, documentation examples
+  vectors   the protocol's vectors, read by spa-proto
+  outside   the same vectors, read by a second implementation in Python
+  system    the programs as users meet them: real iptables, ipset, sshd and nmap in network namespaces
+  fuzz      the fuzz targets compile
+
+The last line is `N passed, M failed, K skipped`; the exit code is 1 when anything failed.
+TXT
+}
+
+parts=(rust vectors outside system fuzz)
+case "${1:-}" in -h | --help) usage && exit ;; esac
+for part; do
+  [[ " ${parts[*]} " == *" $part "* ]] || { echo "no part is called $part" >&2 && usage >&2 && exit 64; }
+done
+[ $# = 0 ] || parts=("$@")
+
+need_root scripts/test.sh
+need_cargo
+install_missing gcc g++ libc6-dev libpcap-dev iproute2 iptables ipset nftables conntrack procps openssh-server \
+  openssh-client tcpd tcpdump nmap python3 python3-cryptography
+
+target=$(target_folder)
+[ -n "$target" ] || exit 1
+passed=0 failed=0 skipped=0
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+
+count() {
+  passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+# A part that did not get as far as counting.
+broken() {
+  echo "$1" && count 0 1 0
+}
+
+part_rust() {
+  local ok bad ignored self_skipped code=0
+  # --show-output also shows the tests that skipped themselves and why; the rest of what passing tests print is left out.
+  cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" |
+    awk '/^successes:$/ { quiet = 1 } /^failures:$|^test result:/ { quiet = 0 } !quiet || /^skipped: / { print; fflush() }' || code=$?
+  read -r ok bad ignored < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$log" |
+    awk '{ ok += $1; bad += $2; ignored += $3 } END { print ok + 0, bad + 0, ignored + 0 }')
+  self_skipped=$(grep -c '^skipped: ' "$log")
+  count $((ok - self_skipped)) "$bad" $((ignored + self_skipped))
+  [ "$code" = 0 ] || [ "$bad" != 0 ] || broken "cargo test ended with $code"
+}
+
+# Programs that print `N passed, M failed` as their last line.
+part_counting() {
+  local ok bad code=0
+  "$@" 2>&1 | tee "$log" || code=$?
+  read -r ok bad < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
+  count "${ok:-0}" "${bad:-0}" 0
+  [ "$code" = 0 ] || [ "${bad:-0}" != 0 ] || broken "$1 ended with $code"
+  [ -n "${ok:-}" ] || [ "$code" != 0 ] || broken "$1 counted nothing"
+}
+
+part_vectors() {
+  part_counting cargo run -q --example check-vectors -- vectors/*.json
+}
+
+part_outside() {
+  part_counting /usr/bin/python3 tests/outside/spa1.py check vectors/*.json
+}
+
+# unittest, with each test counted once, however many of its cases failed.
+count_tests='
+import sys, unittest
+class Result(unittest.TextTestResult):
+    good = 0
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.good += 1
+suite = unittest.defaultTestLoader.discover("tests/system")
+result = unittest.TextTestRunner(sys.stdout, verbosity=2, resultclass=Result).run(suite)
+ids = lambda tests: {getattr(test, "test_case", test).id() for test in tests}
+bad = ids([test for test, _ in result.failures + result.errors] + result.unexpectedSuccesses)
+skipped = ids(test for test, _ in result.skipped) - bad
+print(f"{result.good} passed, {len(bad)} failed, {len(skipped)} skipped")
+sys.exit(bool(bad))
+'
+
+# The debug programs that part rust has built: a second, optimised build would take longer than it saves.
+part_system() {
+  local ok bad out code=0
+  if [ -z "${SPA_BIN:-}" ] && ! cargo build --workspace --bins; then
+    broken "the programs do not build"
+    return
+  fi
+  SPA_BIN=${SPA_BIN:-$target/debug} /usr/bin/python3 -u -c "$count_tests" 2>&1 | tee "$log" || code=$?
+  read -r ok bad out < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$log" | tail -n 1)
+  count "${ok:-0}" "${bad:-0}" "${out:-0}"
+  [ -n "${ok:-}" ] || broken "the system tests ended with $code before they were counted"
+}
+
+# What the fuzzer needs is one test: it compiles. It is run by hand, see fuzz/README.md.
+part_fuzz() {
+  if cargo check --manifest-path fuzz/Cargo.toml --target-dir "$target"; then count 1 0 0; else count 0 1 0; fi
+}
+
+whole=$EPOCHREALTIME
+for part in "${parts[@]}"; do
+  begun=$EPOCHREALTIME before="$passed $failed $skipped"
+  printf '\n== %s\n' "$part"
+  "part_$part"
+  read -r ok bad out <<<"$before"
+  printf '== %s: %d passed, %d failed, %d skipped in %s s\n' \
+    "$part" $((passed - ok)) $((failed - bad)) $((skipped - out)) "$(since "$begun")"
+done
+printf '\n%s s in all\n' "$(since "$whole")"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
