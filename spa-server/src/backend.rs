@@ -1,5 +1,6 @@
 //! What makes a grant real: one small typed interface whose messages can cross a process boundary.
 
+pub mod command;
 mod ends;
 pub mod exec;
 pub mod existing;
@@ -8,8 +9,10 @@ mod fault;
 mod guests;
 pub mod iptables;
 pub mod nftables;
+pub mod place;
 pub mod plan;
 pub mod recording;
+pub mod tcp_wrappers;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and which part of the program it calls.
 
 mod check;
+mod close_overdue;
 mod init;
 mod report;
 mod run;
@@ -79,7 +80,13 @@ enum Command {
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
     },
-    /// Take out everything that was ever put into the firewall
+    /// Close what is overdue and no kernel closes: for a unit that runs whenever the daemon has stopped
+    CloseOverdue {
+        /// Stay until the last end has come, or a daemon runs again
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Take out everything that was ever put anywhere
     Uninstall,
 }
 
@@ -150,6 +157,7 @@ impl Cli {
                 &json!({ "count": count }),
                 report::explain,
             ),
+            Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
             Command::Uninstall => run::uninstall(&paths, places.json),
         };
         end(outcome)

@@ -170,6 +170,7 @@ impl Daemon {
             self.end_grants("the daemon stops", |_, _| true);
             self.doors.close_all();
         }
+        self.doors.close_commands();
         self.control.take();
     }
 }

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use spa_keys::Paths;
 use tracing::{debug, error, info, warn};
 
+use crate::backend::command::{self, Command};
 use crate::backend::iptables::Iptables;
 use crate::backend::nftables::Nftables;
 use crate::backend::plan::Plan;
 use crate::backend::recording::Recording;
+use crate::backend::tcp_wrappers::{TcpWrappers, inspect, plan as wrappers};
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
-use crate::config::{AtEnd, BackendKind, Config, PortRange};
+use crate::config::{AtEnd, BackendKind, Config, Finding, PortRange};
 use crate::cut::Cut;
 
 /// The backends that hide ports.
@@ -29,6 +32,7 @@ pub struct Doors {
 }
 
 struct Entry {
+    kind: BackendKind,
     backend: Box<dyn Backend>,
     services: BTreeSet<String>,
     /// Asked once: a backend may start a program to know.
@@ -51,20 +55,22 @@ pub struct BackendState {
 }
 
 impl Doors {
-    /// The backends that this configuration names; nothing is changed yet.
+    /// The backends that this configuration names, and those that have something open which only they can close;
+    /// nothing is changed yet.
     ///
     /// # Errors
     ///
     /// When a backend cannot do what the configuration asks.
-    pub fn new(config: &Config) -> Result<Self, BackendError> {
+    pub fn new(config: &Config, paths: &Paths) -> Result<Self, BackendError> {
         let mut entries = Vec::new();
-        for kind in kinds(config) {
+        for kind in &kinds(config) | &left_behind(paths) {
             let backend: Box<dyn Backend> = match kind {
                 BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config, kind)?)),
                 BackendKind::Nftables => {
                     Box::new(Nftables::new(Plan::from_config(config, kind)?, config.nftables.clone()))
                 }
-                BackendKind::TcpWrappers | BackendKind::Command => return Err(not_yet(kind)),
+                BackendKind::TcpWrappers => Box::new(TcpWrappers::new(wrappers::Plan::from_config(config, paths)?)),
+                BackendKind::Command => Box::new(Command::from_config(config, paths)?),
             };
             entries.push(Entry::new(backend, config, kind));
         }
@@ -104,11 +110,12 @@ impl Doors {
             let repairs = entry.backend.protect()?;
             entry.log("put in place", &repairs, false);
         }
-        for kind in FIREWALLS.into_iter().filter(|kind| self.is_real && !self.has(*kind)) {
-            if let Err(failure) = uninstall(kind) {
+        let unused = FIREWALLS.into_iter().filter(|kind| self.is_real && !self.has(*kind));
+        for mut firewall in unused.filter_map(bare) {
+            if let Err(failure) = firewall.uninstall() {
                 // Mostly its programs are not installed; what they never put there cannot be in the way.
                 debug!(
-                    backend = kind.name(),
+                    backend = firewall.name(),
                     "could not be looked for remains: {}", failure.what
                 );
             }
@@ -169,13 +176,20 @@ impl Doors {
         outcomes.into_iter().collect()
     }
 
-    /// Makes exactly these openings stand open, at the daemon's start.
+    /// Makes exactly these openings stand open, at the daemon's start. A person's own command that fails has been
+    /// reported and is tried again; it keeps nobody from starting.
     ///
     /// # Errors
     ///
     /// The first failure; the others were tried all the same.
     pub fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
-        let outcomes: Vec<_> = self.entries.iter_mut().map(|entry| entry.reconcile(openings)).collect();
+        let mut outcomes = Vec::new();
+        for entry in &mut self.entries {
+            let outcome = entry.reconcile(openings);
+            if entry.kind != BackendKind::Command {
+                outcomes.push(outcome);
+            }
+        }
         outcomes.into_iter().collect()
     }
 
@@ -231,6 +245,19 @@ impl Doors {
         }
     }
 
+    /// Closes what must not stay open without a daemon although doors are kept: what commands have opened.
+    pub fn close_commands(&mut self) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.kind == BackendKind::Command)
+        {
+            let outcome = entry.backend.close_all();
+            // Reported, and remembered: the next start or `close-overdue` tries again.
+            let _ = entry.note(outcome);
+        }
+    }
+
     /// The names of a service's backends.
     #[must_use]
     pub fn names(&self, service: &str) -> Vec<&'static str> {
@@ -264,6 +291,7 @@ impl Entry {
             .filter(|service| service.backends.contains(&kind));
         let services = services.map(|service| service.name.clone()).collect();
         Self {
+            kind,
             watch: backend.watch(),
             backend,
             services,
@@ -342,19 +370,69 @@ impl Entry {
 /// # Errors
 ///
 /// What could not be taken out, all of it.
-pub fn uninstall_all() -> Result<(), Vec<BackendError>> {
-    let uninstalled = FIREWALLS.map(uninstall);
-    let faults: Vec<_> = uninstalled.into_iter().filter_map(Result::err).collect();
+pub fn uninstall_all(paths: &Paths) -> Result<(), Vec<BackendError>> {
+    let (mut backends, mut faults) = endless(paths);
+    backends.extend(FIREWALLS.into_iter().filter_map(bare));
+    faults.extend(backends.iter_mut().filter_map(|backend| backend.uninstall().err()));
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// Takes out what one kind of backend ever put anywhere.
-fn uninstall(kind: BackendKind) -> Result<(), BackendError> {
+/// A firewall that knows of no service: good for taking out what it ever put anywhere.
+fn bare(kind: BackendKind) -> Option<Box<dyn Backend>> {
     match kind {
-        BackendKind::Iptables => Iptables::new(Plan::default()).uninstall(),
-        BackendKind::Nftables => Nftables::new(Plan::default(), None).uninstall(),
-        BackendKind::TcpWrappers | BackendKind::Command => Ok(()),
+        BackendKind::Iptables => Some(Box::new(Iptables::new(Plan::default()))),
+        BackendKind::Nftables => Some(Box::new(Nftables::new(Plan::default(), None))),
+        BackendKind::TcpWrappers | BackendKind::Command => None,
     }
+}
+
+/// The backends that no kernel ends, as they were put in place last: no configuration is needed to close by them.
+///
+/// With it what kept any of them from being made.
+#[must_use]
+pub fn endless(paths: &Paths) -> (Vec<Box<dyn Backend>>, Vec<BackendError>) {
+    let (mut backends, mut faults): (Vec<Box<dyn Backend>>, _) = (Vec::new(), Vec::new());
+    match wrappers::Plan::from_record(paths) {
+        Ok(plan) => backends.push(Box::new(TcpWrappers::new(plan))),
+        Err(error) => faults.push(error),
+    }
+    match Command::new(BTreeMap::new(), &command::ledger_file(paths)) {
+        Ok(command) => backends.push(Box::new(command)),
+        Err(error) => faults.push(error),
+    }
+    (backends, faults)
+}
+
+/// What stands around the backends of this host, and would make a grant open nothing or everything.
+#[must_use]
+pub fn inspect_all(config: &Config, paths: &Paths) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if kinds(config).contains(&BackendKind::TcpWrappers) {
+        match wrappers::Plan::from_config(config, paths) {
+            Ok(plan) => findings.extend(inspect::inspect(&plan)),
+            Err(error) => findings.push(bad_plan(&error)),
+        }
+    }
+    findings.extend(command::inspect::inspect(config));
+    findings
+}
+
+fn bad_plan(error: &BackendError) -> Finding {
+    let finding = Finding::error("backend", error.to_string());
+    match &error.hint {
+        Some(hint) => finding.with_try(hint),
+        None => finding,
+    }
+}
+
+/// Backends that did something which no kernel ends, whatever is configured now.
+fn left_behind(paths: &Paths) -> BTreeSet<BackendKind> {
+    let records = [
+        (BackendKind::TcpWrappers, wrappers::record_file(paths)),
+        (BackendKind::Command, command::ledger_file(paths)),
+    ];
+    let left = records.into_iter().filter(|(_, file)| file.exists());
+    left.map(|(kind, _)| kind).collect()
 }
 
 fn kinds(config: &Config) -> BTreeSet<BackendKind> {
@@ -363,12 +441,4 @@ fn kinds(config: &Config) -> BTreeSet<BackendKind> {
         .iter()
         .flat_map(|service| service.backends.iter().copied())
         .collect()
-}
-
-fn not_yet(kind: BackendKind) -> BackendError {
-    BackendError {
-        backend: kind.name().into(),
-        what: "this version does not have this backend".into(),
-        hint: None,
-    }
 }

@@ -596,7 +596,7 @@ def enroll_datagram(text: str, keys: spa1.ClientKeys, label: str = "", code: int
 class Sshd:
     """A real sshd on port 22 of the gateway, with keys and configuration of its own, and the client's side of it."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, bind: Mapping[str, Path] | None = None) -> None:
         self.network, self.folder = network, network.folder / "sshd"
         self.folder.mkdir()
         for name in ("host", "user"):
@@ -612,7 +612,7 @@ class Sshd:
         )
         # A folder /run/sshd that only this sshd sees: the process has mounts of its own.
         start = 'mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$0"'
-        self.process = Process(network.gateway.argv("sh", "-c", start, config))
+        self.process = Process(network.gateway.argv("sh", "-c", start, config, bind=bind))
         for address in ("127.0.0.1", "::1"):
             eventually(lambda address=address: network.gateway.is_open(address), 10, f"sshd on {address}")
 

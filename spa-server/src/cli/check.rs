@@ -10,6 +10,7 @@ use crate::backend::{existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
+use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
@@ -56,6 +57,7 @@ fn report(paths: &Paths) -> Report {
                 .map(|finding| finding.in_file(&paths.config)),
         );
         findings.extend(reachable(config));
+        findings.extend(inspect_all(config, paths));
     }
     Report::new(loaded, access).with(findings)
 }

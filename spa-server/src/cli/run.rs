@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::check::colour;
 use super::end;
+use crate::backend::tcp_wrappers::inspect::shut_without_block;
+use crate::backend::tcp_wrappers::plan::Plan;
 use crate::check::exit_code;
 use crate::config::{Colour, Config, Finding, render};
 use crate::daemon::{Daemon, StartError};
@@ -41,7 +43,7 @@ pub(super) fn protect(paths: &Paths, as_json: bool) -> ExitCode {
         Ok(loaded) => loaded,
         Err(findings) => return refuse(&findings),
     };
-    let protected = Doors::new(&config).and_then(|mut doors| doors.protect());
+    let protected = Doors::new(&config, paths).and_then(|mut doors| doors.protect());
     end(protected.map_err(crate::daemon::failure).map(|()| {
         let hidden: Vec<_> = config
             .services
@@ -70,16 +72,33 @@ pub(super) fn uninstall(paths: &Paths, as_json: bool) -> Result<(), Failure> {
         let failure = Failure::new(Exit::Failed, "the daemon is running and would put everything back");
         return Err(failure.hint("systemctl stop spa-server, or end it otherwise; then uninstall again"));
     }
-    uninstall_all().map_err(|errors| {
+    let shut = shut_then(paths);
+    uninstall_all(paths).map_err(|errors| {
         let what: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Failure::new(Exit::Failed, what.join("\n"))
     })?;
     if as_json {
         println!("{}", json!({ "uninstalled": true }));
     } else {
-        println!("nothing of spa-server is left in the firewall");
+        println!("nothing of spa-server is left in the firewall and in hosts.allow");
+    }
+    for daemon in shut {
+        eprintln!("warning: hosts.deny refuses {daemon} to everybody now, always-allow too");
+        eprintln!("  try: take its line out of hosts.deny, or write who may come in into hosts.allow");
     }
     Ok(())
+}
+
+/// The daemons that nobody can reach once the block is out of hosts.allow.
+fn shut_then(paths: &Paths) -> Vec<String> {
+    let Ok(plan) = Plan::from_record(paths) else {
+        return Vec::new();
+    };
+    let deny = Config::load(&paths.config).map_or_else(
+        |_| "/etc/hosts.deny".into(),
+        |(config, _)| config.tcp_wrappers.hosts_deny,
+    );
+    shut_without_block(&plan, &deny)
 }
 
 fn refuse(findings: &[Finding]) -> ExitCode {
@@ -88,7 +107,7 @@ fn refuse(findings: &[Finding]) -> ExitCode {
 }
 
 /// Logs go to stderr; `SPA_LOG` sets what is told, such as `debug`.
-fn start_logging() {
+pub(super) fn start_logging() {
     let filter = EnvFilter::try_from_env("SPA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let coloured = colour(std::io::stderr().is_terminal()) == Colour::Always;
     // Set once: a second call would only find the first one's.

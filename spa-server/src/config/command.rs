@@ -76,6 +76,9 @@ fn check_commands(raw: &RawService, command: bool, span: &Range<usize>, findings
             finding.with_try("open = [\"/usr/local/bin/vpn\", \"up\", \"{address}\"]"),
         );
     }
+    if let Some(open) = raw.open.as_ref().filter(|open| command && !open.get_ref().is_empty()) {
+        warn_open(raw, open.span(), findings);
+    }
     for (key, list) in [("open", &raw.open), ("close", &raw.close)] {
         let Some((program, arguments)) = items(list).split_first() else {
             continue;
@@ -84,6 +87,31 @@ fn check_commands(raw: &RawService, command: bool, span: &Range<usize>, findings
         for argument in arguments {
             check_argument(argument, findings);
         }
+    }
+}
+
+/// What a pair of commands should have besides a program.
+fn warn_open(raw: &RawService, open: Range<usize>, findings: &mut Findings<'_>) {
+    if raw.user.is_none() {
+        let finding = Finding::warning(
+            "command-as-root",
+            "the commands run with all rights of the daemon, as root",
+        );
+        findings.absent(
+            Some(&open),
+            finding.with_try("user = \"nobody\", or another user that may do just this"),
+        );
+    }
+    let ends_itself = items(&raw.open)
+        .iter()
+        .any(|argument| argument.get_ref().contains("{end}"));
+    if items(&raw.close).is_empty() && !ends_itself {
+        let text = "open is told no {end} and there is no close: what it opens stays open for ever";
+        let finding = Finding::warning("no-close", text);
+        findings.absent(
+            Some(&open),
+            finding.with_try("close = [\"/usr/local/bin/vpn\", \"down\", \"{address}\"]"),
+        );
     }
 }
 
@@ -164,19 +192,15 @@ mod tests {
         format!("gateway.host = \"gw\"\n[[service]]\nname = \"a\"\nbackends = [\"{backend}\"]\n{keys}\n")
     }
 
-    /// Without the finding that the backend itself is still to come.
-    fn told_now(source: &str) -> String {
-        told(source)
-            .lines()
-            .filter(|line| !line.contains("not-yet"))
-            .collect::<Vec<_>>()
-            .join("\n")
+    /// A command service that lacks nothing but `keys`.
+    fn command(keys: &str) -> String {
+        service("command", &format!("{keys}\nuser = \"nobody\"\nclose = [\"/c\"]"))
     }
 
     #[test]
     fn tcp_wrappers_needs_a_daemon() {
-        insta::assert_snapshot!(told_now(&service("tcp-wrappers", "")), @r#"error no-daemon 2:1 tcp-wrappers needs the daemon's name as in hosts.allow -> daemon = "sshd""#);
-        assert_eq!(told_now(&service("tcp-wrappers", "daemon = \"sshd\"")), "");
+        insta::assert_snapshot!(told(&service("tcp-wrappers", "")), @r#"error no-daemon 2:1 tcp-wrappers needs the daemon's name as in hosts.allow -> daemon = "sshd""#);
+        assert_eq!(told(&service("tcp-wrappers", "daemon = \"sshd\"")), "");
     }
 
     #[test]
@@ -184,30 +208,24 @@ mod tests {
         let values = ["", "../x", "sshd: ALL", "sshd@192.0.2.1", "ALL", "EXCEPT"];
         insta::assert_snapshot!(told_of_each(&service("tcp-wrappers", "daemon = \"{}\""), &values), @r#"
         ``
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-daemon 5:10 "" is no daemon's name -> letters, digits and . _ - as in sshd
         `../x`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-daemon 5:10 "../x" is no daemon's name -> letters, digits and . _ - as in sshd
         `sshd: ALL`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-daemon 5:10 "sshd: ALL" is no daemon's name -> letters, digits and . _ - as in sshd
         `sshd@192.0.2.1`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-daemon 5:10 "sshd@192.0.2.1" is no daemon's name -> letters, digits and . _ - as in sshd
         `ALL`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-daemon 5:10 ALL is a wildcard of hosts.allow, no daemon -> one daemon's name, such as sshd
         `EXCEPT`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-daemon 5:10 EXCEPT is a wildcard of hosts.allow, no daemon -> one daemon's name, such as sshd
         "#);
     }
 
     #[test]
     fn command_needs_a_program() {
-        insta::assert_snapshot!(told_now(&service("command", "")), @r#"error no-open 2:1 command needs open, the program to run and its arguments -> open = ["/usr/local/bin/vpn", "up", "{address}"]"#);
-        insta::assert_snapshot!(told_now(&service("command", "open = []")), @r#"error no-open 5:8 command needs open, the program to run and its arguments -> open = ["/usr/local/bin/vpn", "up", "{address}"]"#);
+        insta::assert_snapshot!(told(&service("command", "")), @r#"error no-open 2:1 command needs open, the program to run and its arguments -> open = ["/usr/local/bin/vpn", "up", "{address}"]"#);
+        insta::assert_snapshot!(told(&service("command", "open = []")), @r#"error no-open 5:8 command needs open, the program to run and its arguments -> open = ["/usr/local/bin/vpn", "up", "{address}"]"#);
     }
 
     #[test]
@@ -219,32 +237,27 @@ mod tests {
             "[\"/a\\u0000b\"]",
             "[\"\"]",
         ];
-        insta::assert_snapshot!(told_of_each(&service("command", "open = {}"), &values), @r#"
+        insta::assert_snapshot!(told_of_each(&command("open = {}"), &values), @r#"
         `["vpn", "up"]`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error relative-program 5:9 open begins with "vpn", which is no absolute path -> the whole path: no shell and no PATH look for it
         `["{address}"]`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error relative-program 5:9 open begins with "{address}", which is no absolute path -> the whole path: no shell and no PATH look for it
         `["/opt/{client}"]`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error program-placeholder 5:9 open takes its program from {client}, which comes with the knock -> a fixed program, placeholders in its arguments
         `["/a\u0000b"]`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error bad-argument 5:9 open has a zero octet in it
         `[""]`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
             error relative-program 5:9 open begins with "", which is no absolute path -> the whole path: no shell and no PATH look for it
         "#);
-        insta::assert_snapshot!(told_now(&service("command", "open = [\"/a\"]\nclose = [\"b\"]")), @r#"error relative-program 6:10 close begins with "b", which is no absolute path -> the whole path: no shell and no PATH look for it"#);
+        insta::assert_snapshot!(told(&service("command", "open = [\"/a\"]\nuser = \"a\"\nclose = [\"b\"]")), @r#"error relative-program 7:10 close begins with "b", which is no absolute path -> the whole path: no shell and no PATH look for it"#);
     }
 
     #[test]
     fn arguments_hold_known_placeholders() {
         let good = "open = [\"/a\", \"{address}/{family}\", \"{client}{service}\", \"{end}\", '{\"a\": 1}', \"{\"]";
-        assert_eq!(told_now(&service("command", good)), "");
+        assert_eq!(told(&command(good)), "");
         let bad = "open = [\"/a\", \"{adress}\", \"{}\", \"x\\u0000\", \"{colour} {adress}\"]";
-        insta::assert_snapshot!(told_now(&service("command", bad)), @"
+        insta::assert_snapshot!(told(&command(bad)), @"
         error unknown-placeholder 5:15 {adress} is no placeholder -> {address}
         error unknown-placeholder 5:27 {} is no placeholder -> {address} {family} {client} {service} {end}
         error bad-argument 5:33 an argument has a zero octet in it
@@ -256,23 +269,32 @@ mod tests {
     #[test]
     fn users_are_names_this_host_knows() {
         let values = ["", "a b", "a:b"];
-        insta::assert_snapshot!(told_of_each(&service("command", "open = [\"/a\"]\nuser = \"{}\""), &values), @r#"
+        insta::assert_snapshot!(told_of_each(&service("command", "open = [\"/a\"]\nclose = [\"/a\"]\nuser = \"{}\""), &values), @r#"
         ``
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            error bad-user 6:8 "" is no user name -> user = "nobody"
+            error bad-user 7:8 "" is no user name -> user = "nobody"
         `a b`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            error bad-user 6:8 "a b" is no user name -> user = "nobody"
+            error bad-user 7:8 "a b" is no user name -> user = "nobody"
         `a:b`
-            error not-yet 4:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
-            error bad-user 6:8 "a:b" is no user name -> user = "nobody"
+            error bad-user 7:8 "a:b" is no user name -> user = "nobody"
         "#);
-        let source = service("command", "open = [\"/a\"]\nuser = \"vpn\"");
-        let findings = check_file(Path::new("s"), &source, Some(&["root".to_owned()])).unwrap_err();
+        let source = service("command", "open = [\"/a\"]\nclose = [\"/a\"]\nuser = \"vpn\"");
+        let (_, findings) = check_file(Path::new("s"), &source, Some(&["root".to_owned()])).unwrap();
         let finding = findings.iter().find(|finding| finding.code == "unknown-user").unwrap();
         assert_eq!(finding.text, "this host knows no user vpn");
-        let findings = check_file(Path::new("s"), &source, Some(&["vpn".to_owned()])).unwrap_err();
-        assert!(findings.iter().all(|finding| finding.code == "not-yet"));
+        let (_, findings) = check_file(Path::new("s"), &source, Some(&["vpn".to_owned()])).unwrap();
+        assert_eq!(findings, []);
+    }
+
+    #[test]
+    fn a_command_has_a_user_and_an_end() {
+        insta::assert_snapshot!(told(&service("command", "open = [\"/a\"]")), @r#"
+        warning command-as-root 5:8 the commands run with all rights of the daemon, as root -> user = "nobody", or another user that may do just this
+        warning no-close 5:8 open is told no {end} and there is no close: what it opens stays open for ever -> close = ["/usr/local/bin/vpn", "down", "{address}"]
+        "#);
+        assert_eq!(
+            told(&service("command", "open = [\"/a\", \"{end}\"]\nuser = \"nobody\"")),
+            ""
+        );
     }
 
     #[test]

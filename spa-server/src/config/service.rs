@@ -32,6 +32,7 @@ pub(super) fn services(
     let mut placed: Vec<Placed> = Vec::new();
     for typed in &raw.service {
         check_duplicate(typed.get_ref(), &placed, findings);
+        check_daemon(typed.get_ref(), &placed, findings);
         placed.push(service(typed, findings));
         command::check(typed, users, findings);
     }
@@ -107,6 +108,23 @@ fn check_duplicate(raw: &RawService, before: &[Placed], findings: &mut Findings<
             &typed.span(),
             finding.with_try("another name, or all ports in the first one"),
         );
+    }
+}
+
+/// Whoever is let in to a daemon is let in to it for every service: two of them could not be told apart.
+fn check_daemon(raw: &RawService, before: &[Placed], findings: &mut Findings<'_>) {
+    let has_wrappers = items(&raw.backends).iter().any(|name| name.get_ref() == "tcp-wrappers");
+    let Some(typed) = raw.daemon.as_ref().filter(|_| has_wrappers) else {
+        return;
+    };
+    let is_same = |placed: &&Placed| {
+        let Service { backends, daemon, .. } = &placed.service;
+        backends.contains(&BackendKind::TcpWrappers) && daemon.as_ref() == Some(typed.get_ref())
+    };
+    if let Some(other) = before.iter().find(is_same) {
+        let text = format!("service {} opens {} already", other.service.name, typed.get_ref());
+        let remedy = "one service for the daemon: hosts.allow knows daemons, not services";
+        findings.at(&typed.span(), Finding::error("duplicate-daemon", text).with_try(remedy));
     }
 }
 
@@ -253,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_has_one_service() {
+        let one = "[[service]]\nname = \"{}\"\nbackends = [\"tcp-wrappers\"]\ndaemon = \"sshd\"\n";
+        let two = "gateway.host = \"gw\"\n".to_owned() + &one.replace("{}", "a") + &one.replace("{}", "b");
+        insta::assert_snapshot!(told(&two), @"error duplicate-daemon 9:10 service a opens sshd already -> one service for the daemon: hosts.allow knows daemons, not services");
+    }
+
+    #[test]
     fn a_service_has_a_name_and_a_backend() {
         insta::assert_snapshot!(told("gateway.host = \"gw\"\n[[service]]\nports = [\"tcp/22\"]"), @r#"
         error no-name 2:1 this service has no name -> name = "ssh"
@@ -351,7 +376,6 @@ mod tests {
         assert_eq!(told(&source), "");
         insta::assert_snapshot!(told(&source.replace("\"iptables\"", "\"tcp-wrappers\"")), @r#"
         error no-daemon 3:1 tcp-wrappers needs the daemon's name as in hosts.allow -> daemon = "sshd"
-        error not-yet 5:13 backends: this version opens doors with iptables only -> backends = ["iptables"]
         error protects-nothing 7:11 protect hides nothing: no backend of service ssh is a firewall -> protect = false, or backend iptables besides
         "#);
     }

@@ -174,7 +174,7 @@ const NFTABLES: &str = r#"
 # chain = "input"
 "#;
 
-const BACKENDS: &str = r#"# What makes a grant real: "iptables", "nftables".
+const BACKENDS: &str = r#"# What makes a grant real: "iptables", "nftables", "tcp-wrappers", "command", any mix.
 backends = ["iptables"]
 # What the service listens on: "tcp/22", "udp/60000-61000".
 "#;

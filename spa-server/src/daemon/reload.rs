@@ -81,7 +81,7 @@ impl Daemon {
         if self.dry_run {
             return Ok(Doors::recording(config));
         }
-        let mut doors = Doors::new(config).map_err(|error| error.to_string())?;
+        let mut doors = Doors::new(config, &self.paths).map_err(|error| error.to_string())?;
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
             if let Err(worse) = self.doors.protect() {
                 error!("the old rules could not be put back: {worse}");

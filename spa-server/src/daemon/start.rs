@@ -63,7 +63,7 @@ impl Daemon {
         let doors = if dry_run {
             Doors::recording(&config)
         } else {
-            Doors::new(&config).map_err(failure)?
+            Doors::new(&config, &paths).map_err(failure)?
         };
         let gateway = Gateway::new(Sieve::new(identities, listen(&config)));
         let (event_sender, events) = mpsc::channel(QUEUE);

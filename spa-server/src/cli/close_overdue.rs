@@ -1,0 +1,161 @@
+//! `spa-server close-overdue`: closes what no kernel closes, when there is no daemon to do it.
+//!
+//! A line of a pattern file and what a command has opened end only by a hand. While the daemon runs the hand is its
+//! own; a unit runs this after it has stopped for whatever reason. The state is locked for the moment of looking and
+//! closing only, never while the next end is waited for, so that a daemon can start meanwhile.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use spa_keys::state::{GrantRow, State, StateError, StateLock};
+use spa_keys::units::format_time;
+use spa_keys::{Control, Exit, Failure, Paths};
+use tracing::{info, warn};
+
+use super::run::start_logging;
+use crate::backend::{Backend, BackendError, Door};
+use crate::clock;
+use crate::doors::endless;
+
+/// A daemon that starts in between takes over; this is how soon that is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What one look came to.
+struct Look {
+    closed: usize,
+    /// The doors that are open by right, each with the time left.
+    left: BTreeMap<Door, Duration>,
+    faults: Vec<BackendError>,
+}
+
+/// Closes, and with `wait` goes on until nothing is open.
+pub(super) fn close_overdue(paths: &Paths, wait: bool, as_json: bool) -> Result<(), Failure> {
+    start_logging();
+    let mut closed = 0;
+    loop {
+        let Some(look) = look(paths)? else {
+            say(as_json, true, closed, &BTreeMap::new());
+            return Ok(());
+        };
+        closed += look.closed;
+        let next = look.left.values().min().copied();
+        let Some(next) = next.filter(|_| wait) else {
+            say(as_json, false, closed, &look.left);
+            return outcome(&look.faults);
+        };
+        sleep_unless_daemon(paths, next);
+    }
+}
+
+/// Until the next end, or until a daemon answers: the state is not locked meanwhile.
+fn sleep_unless_daemon(paths: &Paths, length: Duration) {
+    let end = clock::uptime() + length;
+    while clock::uptime() < end && Control::connect(&paths.control_socket()).is_err() {
+        let left = end.saturating_sub(clock::uptime());
+        thread::sleep(left.min(LOOK_EVERY));
+    }
+}
+
+fn say(as_json: bool, daemon: bool, closed: usize, left: &BTreeMap<Door, Duration>) {
+    let again = left
+        .values()
+        .min()
+        .map(|next| format_time(clock::wall().saturating_add(*next)));
+    if as_json {
+        println!(
+            "{}",
+            json!({ "daemon": daemon, "closed": closed, "left": left.len(), "again": again })
+        );
+    } else if daemon {
+        println!("the daemon runs and closes by itself");
+    } else if let Some(again) = again {
+        println!(
+            "closed {closed}; {} stay open: run it again at {again}, or now with --wait",
+            left.len()
+        );
+    } else {
+        println!("closed {closed}; nothing stays open");
+    }
+}
+
+fn outcome(faults: &[BackendError]) -> Result<(), Failure> {
+    let Some(first) = faults.first() else { return Ok(()) };
+    let what: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let failure = Failure::new(Exit::Failed, what.join("\n"));
+    Err(match &first.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// Closes once what is overdue; nothing when a daemon holds the state.
+fn look(paths: &Paths) -> Result<Option<Look>, Failure> {
+    let held = match StateLock::acquire(&paths.state) {
+        Ok(held) => held,
+        Err(StateError::Locked(_)) => return Ok(None),
+        Err(error) => return Err(Failure::new(Exit::Failed, error)),
+    };
+    // Held until all is closed: a daemon that starts now is told that the state is in use, and starts again.
+    let mut state = State::open(&paths.state, held);
+    let rows = state
+        .as_mut()
+        .map_err(|error| error.to_string())
+        .and_then(|state| state.grants().map_err(|e| e.to_string()));
+    let live = live_doors(rows.unwrap_or_else(|error| {
+        warn!("grants cannot be read, so all doors are shut: {error}");
+        Vec::new()
+    }));
+    let (mut backends, faults) = endless(paths);
+    let mut look = Look {
+        closed: 0,
+        left: BTreeMap::new(),
+        faults,
+    };
+    for backend in &mut backends {
+        if let Err(error) = close_by(backend.as_mut(), &live, &mut look) {
+            look.faults.push(error);
+        }
+    }
+    Ok(Some(look))
+}
+
+fn close_by(backend: &mut dyn Backend, live: &BTreeMap<Door, Duration>, look: &mut Look) -> Result<(), BackendError> {
+    for opening in backend.list()? {
+        let Door { service, opened } = &opening.door;
+        if let Some(left) = live.get(&opening.door) {
+            look.left.insert(opening.door, *left);
+            continue;
+        }
+        match backend.close(&opening.door) {
+            Ok(()) => {
+                info!(backend = backend.name(), service, %opened, "closed: no grant accounts for it");
+                look.closed += 1;
+            }
+            Err(error) => look.faults.push(error),
+        }
+    }
+    Ok(())
+}
+
+/// The doors of live grants. Without a record there are none: what nobody can vouch for is shut.
+fn live_doors(rows: Vec<GrantRow>) -> BTreeMap<Door, Duration> {
+    let (boot_id, now) = (clock::boot_id(), clock::uptime());
+    let left = |row: &GrantRow| {
+        let end = Duration::from_nanos(row.end_boottime?);
+        end.checked_sub(now)
+            .filter(|left| row.boot_id == boot_id && !left.is_zero())
+    };
+    let mut doors: BTreeMap<Door, Duration> = BTreeMap::new();
+    for row in rows {
+        let Some(left) = left(&row) else { continue };
+        let door = Door {
+            service: row.service,
+            opened: row.opened,
+        };
+        let longest = doors.entry(door).or_default();
+        *longest = left.max(*longest);
+    }
+    doors
+}
