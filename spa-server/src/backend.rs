@@ -1,10 +1,16 @@
 //! What makes a grant real: one small typed interface whose messages can cross a process boundary.
 
 pub mod command;
+mod ends;
 pub mod exec;
+pub mod existing;
+pub mod families;
 mod fault;
+mod guests;
 pub mod iptables;
+pub mod nftables;
 pub mod place;
+pub mod plan;
 pub mod recording;
 pub mod tcp_wrappers;
 

@@ -11,6 +11,7 @@ mod listen;
 mod load;
 mod lock_out;
 mod nearest;
+mod nftables;
 mod not_yet;
 mod port_range;
 mod ports;
@@ -44,10 +45,21 @@ pub struct Config {
     pub listen: Listen,
     /// The way back in.
     pub lock_out: LockOut,
+    /// Where nftables puts its rules; without it into a table of its own.
+    pub nftables: Option<NamedChain>,
     /// Files of TCP Wrappers.
     pub tcp_wrappers: TcpWrappers,
     /// The services, in the order of the file; names are unique.
     pub services: Vec<Service>,
+}
+
+/// A chain of somebody else's, in a table of family inet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedChain {
+    /// The table's name, without its family.
+    pub table: String,
+    /// The chain's name.
+    pub chain: String,
 }
 
 /// Where knocks are listened for.

@@ -6,20 +6,26 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spa_keys::Paths;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::backend::command::{self, Command};
 use crate::backend::iptables::Iptables;
-use crate::backend::iptables::plan::Plan;
+use crate::backend::nftables::Nftables;
+use crate::backend::plan::Plan;
 use crate::backend::recording::Recording;
 use crate::backend::tcp_wrappers::{TcpWrappers, inspect, plan as wrappers};
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
 use crate::config::{AtEnd, BackendKind, Config, Finding, PortRange};
 use crate::cut::Cut;
 
+/// The backends that hide ports.
+const FIREWALLS: [BackendKind; 2] = [BackendKind::Iptables, BackendKind::Nftables];
+
 /// The backends of one configuration.
 pub struct Doors {
     entries: Vec<Entry>,
+    /// It is no dry run.
+    is_real: bool,
     /// The ports of the services whose connections end with the door.
     cut: BTreeMap<String, Vec<PortRange>>,
     always_allow: Vec<IpNet>,
@@ -59,10 +65,12 @@ impl Doors {
         let mut entries = Vec::new();
         for kind in &kinds(config) | &left_behind(paths) {
             let backend: Box<dyn Backend> = match kind {
-                BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config)?)),
+                BackendKind::Iptables => Box::new(Iptables::new(Plan::from_config(config, kind)?)),
+                BackendKind::Nftables => {
+                    Box::new(Nftables::new(Plan::from_config(config, kind)?, config.nftables.clone()))
+                }
                 BackendKind::TcpWrappers => Box::new(TcpWrappers::new(wrappers::Plan::from_config(config, paths)?)),
                 BackendKind::Command => Box::new(Command::from_config(config, paths)?),
-                BackendKind::Nftables => return Err(not_yet(kind)),
             };
             entries.push(Entry::new(backend, config, kind));
         }
@@ -72,6 +80,7 @@ impl Doors {
             .collect();
         Ok(Self {
             entries,
+            is_real: true,
             cut,
             always_allow: config.lock_out.always_allow.clone(),
         })
@@ -84,12 +93,14 @@ impl Doors {
         let entries = kinds(config).into_iter().map(entry).collect();
         Self {
             entries,
+            is_real: false,
             cut: BTreeMap::new(),
             always_allow: Vec::new(),
         }
     }
 
-    /// Puts every static part in place.
+    /// Puts every static part in place, and then takes out what a firewall left that is no longer used: its drop would
+    /// shut doors that another one opens.
     ///
     /// # Errors
     ///
@@ -99,7 +110,21 @@ impl Doors {
             let repairs = entry.backend.protect()?;
             entry.log("put in place", &repairs, false);
         }
+        let unused = FIREWALLS.into_iter().filter(|kind| self.is_real && !self.has(*kind));
+        for mut firewall in unused.filter_map(bare) {
+            if let Err(failure) = firewall.uninstall() {
+                // Mostly its programs are not installed; what they never put there cannot be in the way.
+                debug!(
+                    backend = firewall.name(),
+                    "could not be looked for remains: {}", failure.what
+                );
+            }
+        }
         Ok(())
+    }
+
+    fn has(&self, kind: BackendKind) -> bool {
+        self.entries.iter().any(|entry| entry.backend.name() == kind.name())
     }
 
     /// Tries every backend with a probe.
@@ -347,9 +372,18 @@ impl Entry {
 /// What could not be taken out, all of it.
 pub fn uninstall_all(paths: &Paths) -> Result<(), Vec<BackendError>> {
     let (mut backends, mut faults) = endless(paths);
-    backends.push(Box::new(Iptables::new(Plan::default())));
+    backends.extend(FIREWALLS.into_iter().filter_map(bare));
     faults.extend(backends.iter_mut().filter_map(|backend| backend.uninstall().err()));
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// A firewall that knows of no service: good for taking out what it ever put anywhere.
+fn bare(kind: BackendKind) -> Option<Box<dyn Backend>> {
+    match kind {
+        BackendKind::Iptables => Some(Box::new(Iptables::new(Plan::default()))),
+        BackendKind::Nftables => Some(Box::new(Nftables::new(Plan::default(), None))),
+        BackendKind::TcpWrappers | BackendKind::Command => None,
+    }
 }
 
 /// The backends that no kernel ends, as they were put in place last: no configuration is needed to close by them.
@@ -407,12 +441,4 @@ fn kinds(config: &Config) -> BTreeSet<BackendKind> {
         .iter()
         .flat_map(|service| service.backends.iter().copied())
         .collect()
-}
-
-fn not_yet(kind: BackendKind) -> BackendError {
-    BackendError {
-        backend: kind.name().into(),
-        what: "this version does not have this backend".into(),
-        hint: None,
-    }
 }

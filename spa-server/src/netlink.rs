@@ -1,16 +1,18 @@
 //! The kernel's netlink, as much of it as a gateway needs, without a C library.
 //!
 //! [`message`] turns values into octets and back, [`socket`] sends a request and gathers its answer, [`ipset`] speaks
-//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses,
-//! [`nftables`] tells rules apart, [`address`] lists the host's own.
+//! to ip_set over nfnetlink, [`monitor`] notices changes of rules and addresses, [`nftables`] tells rules apart,
+//! [`ruleset`] reads what else nf_tables holds, [`batch`] changes it in transactions, [`address`] lists the host's own.
 
 pub mod address;
+pub mod batch;
 pub mod conntrack;
 pub mod ipset;
 pub mod link;
 pub mod message;
 pub mod monitor;
 pub mod nftables;
+pub mod ruleset;
 pub mod sock_diag;
 pub mod socket;
 
@@ -74,6 +76,15 @@ impl fmt::Display for Family {
             Self::V6 => "IPv6",
         })
     }
+}
+
+/// One network in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Element {
+    /// The network.
+    pub net: IpNet,
+    /// Whole seconds until it ends; none when it never does.
+    pub remaining: Option<u32>,
 }
 
 /// Why a question to the kernel has no answer.

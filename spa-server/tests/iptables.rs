@@ -5,11 +5,11 @@
 
 mod netns;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use netns::{Namespace, again_with_legacy, feed, in_namespace, members, run, run_patiently, veth};
+use netns::scenarios::{opening, plan};
+use netns::{again_with_legacy, feed, in_namespace, members, run, run_patiently};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::iptables::plan::{Guarded, Plan};
 use spa_server::backend::{Backend, Door, Opening, Watch};
@@ -18,10 +18,6 @@ use spa_server::netlink::address::own_addresses;
 use spa_server::netlink::monitor::Monitor;
 use spa_server::readable::Readable;
 
-const CLIENT: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
-const GATEWAY: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
-/// How long a shut door is knocked at.
-const SHORT: Duration = Duration::from_millis(700);
 /// Longer than it takes a new wire to carry the third SYN.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -297,86 +293,6 @@ fn a_set_of_another_type_is_refused_and_nothing_is_hidden() {
 }
 
 #[test]
-fn peers_of_existing_connections_are_let_in_for_a_minute() {
-    in_pair("existing", |peer| {
-        let lasting: Vec<_> = [0, 1]
-            .map(|at| {
-                let listener = listen(at, 2222);
-                let client = peer.call(move || connect(at, 2222).unwrap());
-                (client, listener.accept().unwrap(), listener)
-            })
-            .into();
-        let mut backend = protected();
-        for (set, address) in [("spa4-ssh", CLIENT[0]), ("spa6-ssh", CLIENT[1])] {
-            let (net, seconds) = members(set).pop().unwrap();
-            assert_eq!(net, address);
-            assert!((58..=60).contains(&seconds), "{seconds}");
-        }
-        for (client, (server, _), _listener) in &lasting {
-            say(client, server);
-            say(server, client);
-        }
-        assert_eq!(backend.reconcile(&[]).unwrap().removed, [], "they are expected");
-        let mut restarted = Iptables::new(plan());
-        restarted.protect().unwrap();
-        assert_eq!(restarted.reconcile(&[]).unwrap().removed, [], "by the next process too");
-        backend.open(&opening(CLIENT[0], 600)).unwrap();
-        assert_eq!(
-            backend.reconcile(&[]).unwrap().removed,
-            [opening(CLIENT[0], 0).door],
-            "a grant is no guest"
-        );
-    });
-}
-
-#[test]
-fn a_door_is_shut_without_a_grant_and_what_is_established_goes_on() {
-    in_pair("traffic", |peer| {
-        let mut backend = protected();
-        for at in [0, 1] {
-            let listener = listen(at, 2222);
-            let other = listen(at, 2223);
-            let fault = peer.call(move || connect_within(at, 2222, SHORT).map(drop).unwrap_err().kind());
-            assert_eq!(fault, ErrorKind::TimedOut, "hidden from {}", CLIENT[at]);
-            peer.call(move || connect(at, 2223).map(drop)).unwrap();
-            drop(other);
-
-            backend.open(&opening(CLIENT[at], 30)).unwrap();
-            let client = peer.call(move || connect(at, 2222)).unwrap();
-            let (server, _) = listener.accept().unwrap();
-            backend.close(&opening(CLIENT[at], 0).door).unwrap();
-            say(&client, &server);
-            say(&server, &client);
-
-            let fault = peer.call(move || connect_within(at, 2222, SHORT).map(drop).unwrap_err().kind());
-            assert_eq!(fault, ErrorKind::TimedOut, "hidden again from {}", CLIENT[at]);
-        }
-    });
-}
-
-#[test]
-fn packets_to_the_knock_port_make_no_conntrack_entry() {
-    in_pair("notrack", |peer| {
-        let _backend = protected();
-        peer.call(|| {
-            for at in [0, 1] {
-                let socket = UdpSocket::bind((CLIENT[at].parse::<IpAddr>().unwrap(), 4000)).unwrap();
-                for port in [62201, 62202] {
-                    socket
-                        .send_to(b"knock", (GATEWAY[at].parse::<IpAddr>().unwrap(), port))
-                        .unwrap();
-                }
-            }
-        });
-        for family in ["ipv4", "ipv6"] {
-            let entries = run("conntrack", &["-L", "-p", "udp", "-f", family]);
-            assert!(entries.contains("dport=62202"), "{family}: {entries}");
-            assert!(!entries.contains("dport=62201"), "{family}: {entries}");
-        }
-    });
-}
-
-#[test]
 fn changes_of_rules_and_addresses_are_noticed() {
     in_namespace("monitor", || {
         let mut backend = protected();
@@ -436,44 +352,6 @@ fn a_flood_of_changes_counts_as_a_change_and_wakes_who_waits() {
 #[test]
 fn all_of_this_with_iptables_legacy() {
     again_with_legacy("", &[]);
-}
-
-fn plan() -> Plan {
-    let ports = vec![PortRange {
-        protocol: Protocol::Tcp,
-        first: 2222,
-        last: 2222,
-    }];
-    let ssh = Guarded {
-        name: "ssh".into(),
-        ports,
-        protect: true,
-        at_end: AtEnd::Keep,
-        chain: Chain::Input,
-        to: vec![],
-    };
-    let always_allow = ["192.0.2.0/28", "2001:db8:1::/48"]
-        .map(|net| net.parse().unwrap())
-        .to_vec();
-    Plan {
-        services: vec![ssh],
-        always_allow,
-        knock_ports: vec![62201],
-    }
-}
-
-/// The door of ssh for an address or a network.
-fn opening(who: &str, seconds: u64) -> Opening {
-    let opened = who.parse().or_else(|_| who.parse::<IpAddr>().map(Into::into)).unwrap();
-    let door = Door {
-        service: "ssh".into(),
-        opened,
-    };
-    Opening {
-        door,
-        client: None,
-        remaining: Duration::from_secs(seconds),
-    }
 }
 
 fn protected() -> Iptables {
@@ -569,34 +447,4 @@ fn flush_everything(backend: &Iptables) {
         run(tool, &["-t", table, "-F"]);
         run(tool, &["-t", table, "-X"]);
     }
-}
-
-/// Runs `test` in a gateway's namespace, with a client's namespace at the other end of a wire.
-fn in_pair(name: &'static str, test: impl FnOnce(&Namespace) + Send + 'static) {
-    in_namespace(name, move || {
-        let peer = Namespace::new(&format!("{name}-peer"));
-        veth(&peer, GATEWAY, CLIENT);
-        test(&peer);
-    });
-}
-
-fn listen(at: usize, port: u16) -> TcpListener {
-    TcpListener::bind((GATEWAY[at].parse::<IpAddr>().unwrap(), port)).unwrap()
-}
-
-fn connect(at: usize, port: u16) -> std::io::Result<TcpStream> {
-    connect_within(at, port, LONG)
-}
-
-fn connect_within(at: usize, port: u16, limit: Duration) -> std::io::Result<TcpStream> {
-    TcpStream::connect_timeout(&SocketAddr::new(GATEWAY[at].parse().unwrap(), port), limit)
-}
-
-/// Something said at one end is heard at the other.
-fn say(mut from: &TcpStream, mut to: &TcpStream) {
-    to.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    from.write_all(b"hello").unwrap();
-    let mut heard = [0; 5];
-    to.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"hello");
 }

@@ -5,8 +5,11 @@ mod netns;
 use std::net::IpAddr;
 
 use netns::{in_namespace, members, run, run_patiently};
-use spa_server::netlink::Family;
+use spa_server::netlink::batch::{Batch, In};
 use spa_server::netlink::ipset::{Creation, Ipset};
+use spa_server::netlink::nftables::{INET, socket};
+use spa_server::netlink::ruleset::{elements, generation};
+use spa_server::netlink::{Family, NetlinkError};
 
 #[test]
 fn sets_over_netlink_are_what_ipset_shows() {
@@ -52,5 +55,45 @@ fn sets_over_netlink_are_what_ipset_shows() {
             error.to_string(),
             "could not put 10.0.0.7/32 into the set many: there is no set of that name"
         );
+    });
+}
+
+#[test]
+fn a_transaction_takes_effect_as_a_whole_or_not_at_all() {
+    in_namespace("batch", || {
+        run("nft", &["add", "table", "inet", "t"]);
+        run(
+            "nft",
+            &["add", "set", "inet", "t", "s", "{ type ipv4_addr; flags timeout; }"],
+        );
+        let place = In {
+            family: INET,
+            table: "t",
+        };
+        let mut socket = socket().unwrap();
+        let mut half = Batch::default();
+        half.add_element(place, "s", &[192, 0, 2, 1], Some(9000));
+        half.remove_element(place, "s", &[192, 0, 2, 9]);
+        half.add_element(place, "s", &[192, 0, 2, 2], Some(9000));
+        assert_eq!(
+            half.commit(&mut socket),
+            Err(NetlinkError::Refused(2)),
+            "there is no such element"
+        );
+        assert_eq!(elements(&mut socket, place, "s", 32), Ok(Some(vec![])));
+        assert_eq!(elements(&mut socket, place, "none", 32), Ok(None));
+
+        let mut late = Batch::at(generation(&mut socket).unwrap());
+        late.add_element(place, "s", &[192, 0, 2, 1], None);
+        let mut whole = Batch::default();
+        whole.add_element(place, "s", &[192, 0, 2, 2], Some(9000));
+        assert_eq!(whole.commit(&mut socket), Ok(()));
+        assert_eq!(
+            late.commit(&mut socket),
+            Err(NetlinkError::Refused(85)),
+            "somebody was faster"
+        );
+        let there = elements(&mut socket, place, "s", 32).unwrap().unwrap();
+        assert_eq!((there.len(), there[0].remaining), (1, Some(9)));
     });
 }

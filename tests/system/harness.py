@@ -43,6 +43,7 @@ sys.path.insert(0, str(ROOT / "tests" / "outside"))
 
 import spa1  # noqa: E402
 
+BACKEND = os.environ.get("SPA_BACKEND", "iptables")
 BIN = Path(os.environ.get("SPA_BIN", ROOT / "target" / "debug")).resolve()
 KNOCK_PORT = 62201
 HOST_NAME = "gateway.test"
@@ -344,10 +345,11 @@ class Service:
     duration: str = "30s"
     max_duration: str = "8h"
     at_end: str = "keep"
+    backend: str = BACKEND
 
     def to_toml(self) -> str:
         return (
-            f'[[service]]\nname = "{self.name}"\nbackends = ["iptables"]\nports = {json.dumps(self.ports)}\n'
+            f'[[service]]\nname = "{self.name}"\nbackends = ["{self.backend}"]\nports = {json.dumps(self.ports)}\n'
             f'protect = true\nduration = "{self.duration}"\nmax-duration = "{self.max_duration}"\n'
             f'at-end = "{self.at_end}"\n'
         )
@@ -482,6 +484,8 @@ class Gateway:
 
     def entries(self, service: str = "ssh", family: int | None = None) -> dict[str, int]:
         """What is in the sets of a service, with the seconds left; empty when there is no such set."""
+        if BACKEND == "nftables":
+            return self._nft_entries(service, [family] if family else FAMILIES)
         found: dict[str, int] = {}
         for number in [family] if family else FAMILIES:
             saved = self.host.run("ipset", "save", f"spa{number}-{service}", check=False).stdout
@@ -489,10 +493,37 @@ class Gateway:
                 found[line[1]] = int(line[2])
         return found
 
+    def _nft_entries(self, service: str, families: Iterable[int]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        listed = self.host.run("nft", "-j", "list", "table", "inet", "spa", check=False).stdout
+        for item in json.loads(listed or "{}").get("nftables", []):
+            name, _, length = item.get("set", {}).get("name", "").partition("/")
+            if name in [f"spa{number}-{service}" for number in families]:
+                for entry in item["set"].get("elem", []):
+                    address, left = entry["elem"]["val"], entry["elem"]["expires"]
+                    found[f"{address}/{length}" if length else address] = left
+        return found
+
+    def flush_set(self, name: str) -> None:
+        """Somebody empties a set."""
+        if BACKEND == "nftables":
+            self.host.run("nft", "flush", "set", "inet", "spa", name)
+        else:
+            self.host.run("ipset", "flush", name)
+
+    def put_entry(self, name: str, address: str, seconds: int) -> None:
+        """Somebody puts an address into a set."""
+        if BACKEND == "nftables":
+            self.host.run("nft", "add", "element", "inet", "spa", name, f"{{ {address} timeout {seconds}s }}")
+        else:
+            self.host.run("ipset", "add", name, address, "timeout", str(seconds))
+
     def connection_entries(self) -> int:
         return int(self.host.run("cat", "/proc/sys/net/netfilter/nf_conntrack_count").stdout)
 
     def rules(self, family: int = 4, table: str = "filter") -> str:
+        if BACKEND == "nftables":
+            return self.host.run("nft", "list", "table", "inet", "spa", check=False).stdout
         return self.host.run("iptables-save" if family == 4 else "ip6tables-save", "-t", table).stdout
 
 

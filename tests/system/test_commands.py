@@ -99,7 +99,7 @@ class Shapes(Commands):
         eventually(self.gateway.grants)
         (grant,) = self.gateway.grants()
         self.assert_keys(grant, "client service address opened via since until remaining_s backends")
-        expected = ("alice", "ssh", FRIEND[4], f"{FRIEND[4]}/32", "knock", ["iptables"])
+        expected = ("alice", "ssh", FRIEND[4], f"{FRIEND[4]}/32", "knock", [harness.BACKEND])
         names = ("client", "service", "address", "opened", "via", "backends")
         self.assertEqual(tuple(grant[name] for name in names), expected)
         self.assert_time(grant["since"])
@@ -380,7 +380,7 @@ class Check(Commands):
         cases = {
             "unknown key": good.replace("[listen]", "[listen]\nportz = [1]"),
             "everybody always allowed": good.replace("10.77.1.9/32", "0.0.0.0/0"),
-            "unknown backend": good.replace('"iptables"', '"magic"', 1),
+            "unknown backend": good.replace(f'"{harness.BACKEND}"', '"magic"', 1),
             "name of a service": good.replace('name = "db"', 'name = "No Good"'),
             "no unit": good.replace('duration = "30s"', "duration = 30", 1),
             "over the cap": good.replace('duration = "30s"', 'duration = "9h"', 1),

@@ -71,7 +71,7 @@ class Killed(Crash):
         self.gateway.start()
         self.open_door(100)
         self.gateway.kill9()
-        self.gateway.host.run("ipset", "flush", "spa4-ssh")
+        self.gateway.flush_set("spa4-ssh")
         self.gateway.start()
         self.assertEqual(list(self.gateway.entries()), [FRIEND[4]])
         self.assertLessEqual(self.gateway.entries()[FRIEND[4]], 100)
@@ -81,7 +81,7 @@ class Killed(Crash):
         self.open_door(100)
         self.gateway.kill9()
         for family in FAMILIES:
-            self.gateway.host.run("ipset", "add", f"spa{family}-ssh", STRANGER[family], "timeout", "300")
+            self.gateway.put_entry(f"spa{family}-ssh", STRANGER[family], 300)
             self.assertTrue(self.stranger.is_open(GATEWAY[family]))
         self.gateway.start()
         self.assertEqual(list(self.gateway.entries()), [FRIEND[4]])

@@ -1,4 +1,4 @@
-"""What the firewall backend promises: its own things only, put back when they are gone, and nobody cut off."""
+"""What the iptables backend promises: its own things only, put back when they are gone, and nobody cut off."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ SETS = [f"spa{family}-{name}" for family in FAMILIES for name in ("ssh", "db", "
 
 def setUpModule() -> None:
     harness.require("iptables-save", "ip6tables-save", "nft")
+    if harness.BACKEND != "iptables":
+        raise unittest.SkipTest(f"about iptables; this run is about {harness.BACKEND}")
 
 
 class Firewall(SystemTest):

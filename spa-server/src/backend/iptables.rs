@@ -5,22 +5,20 @@
 //! connected, `mark` and `xtables` tell whether anything changed, `lock` who holds the lock.
 
 mod doors;
-pub mod existing;
 mod found;
 mod lock;
 mod mark;
 pub mod place;
-pub mod plan;
 mod rules;
 mod settle;
 mod tools;
 mod xtables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
-use super::{Backend, BackendError, Door, Opening, Repairs, Watch};
+use super::{Backend, BackendError, Door, Opening, Repairs, Watch, families};
+pub use super::{existing, plan};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
 use doors::{Chains, Doors};
@@ -73,7 +71,7 @@ impl Iptables {
     fn with(plan: Plan, doors: Box<dyn Doors>) -> Self {
         Self {
             plan,
-            families: families(),
+            families: families::available(),
             doors,
             installed: BTreeMap::new(),
             marker: Marker::default(),
@@ -91,11 +89,7 @@ impl Iptables {
                 door.service.escape_debug()
             ))
         };
-        self.is_known(door).then_some(()).ok_or_else(unknown)
-    }
-
-    fn is_known(&self, door: &Door) -> bool {
-        self.plan.services.iter().any(|service| service.name == door.service)
+        self.plan.has(&door.service).then_some(()).ok_or_else(unknown)
     }
 }
 
@@ -124,7 +118,7 @@ impl Backend for Iptables {
     fn close(&mut self, door: &Door) -> Result<(), BackendError> {
         // The set of a service that is no longer configured went when this plan was put in place. And a name from the
         // other side of a process boundary must not reach the always-allow set.
-        if self.is_known(door) {
+        if self.plan.has(&door.service) {
             self.doors.close(&self.plan, door)
         } else {
             Ok(())
@@ -217,79 +211,36 @@ pub fn saved(family: Family) -> Result<String, BackendError> {
     tools::save_all(family)
 }
 
-/// The families of this kernel.
-#[must_use]
-pub fn families() -> Vec<Family> {
-    Family::BOTH
-        .into_iter()
-        .filter(|family| is_available(*family))
-        .collect()
-}
-
 /// Why there can be no sets on this host, if there can be none.
 #[must_use]
 pub fn missing_ipset() -> Option<String> {
     doors::missing_ipset().map(|error| error.to_string())
 }
 
-/// A kernel booted with `ipv6.disable=1` has no such file, and no packet of that family either.
-fn is_available(family: Family) -> bool {
-    family == Family::V4 || Path::new("/proc/thread-self/net/if_inet6").exists()
-}
-
-/// One error out of all that went wrong, each thing said once, or `done` if nothing did.
 fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
-    let hint = faults.iter().find_map(|fault| fault.hint.clone());
-    let mut what: Vec<String> = Vec::new();
-    for fault in faults {
-        if !what.contains(&fault.what) {
-            what.push(fault.what);
-        }
-    }
-    if what.is_empty() {
-        Ok(done)
-    } else {
-        Err(BackendError {
-            hint,
-            ..fault(what.join("; "))
-        })
-    }
+    BackendError::unless(NAME, faults, done)
 }
 
 fn fault(what: String) -> BackendError {
-    BackendError {
-        backend: NAME.to_owned(),
-        what,
-        hint: None,
-    }
-}
-
-fn with_hint(fault: BackendError, hint: &str) -> BackendError {
-    BackendError {
-        hint: Some(hint.to_owned()),
-        ..fault
-    }
+    BackendError::new(NAME, what)
 }
 
 impl From<IpsetError> for BackendError {
     fn from(error: IpsetError) -> Self {
-        let hint = error.hint().map(str::to_owned);
-        Self {
-            hint,
-            ..fault(error.to_string())
+        let fault = fault(error.to_string());
+        match error.hint() {
+            Some(hint) => fault.with_hint(hint),
+            None => fault,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::settle::missing_families;
     use super::*;
 
     #[test]
-    fn a_family_that_the_kernel_lacks_is_said_and_refused() {
-        let notes: Vec<String> = missing_families(&[Family::V4]).collect();
-        assert_eq!(notes, ["this kernel has no IPv6: nothing is protected or opened there"]);
+    fn a_family_that_the_kernel_lacks_is_refused() {
         let backend = Iptables {
             families: vec![Family::V4],
             ..Iptables::new(Plan::default())
@@ -302,20 +253,5 @@ mod tests {
             backend.expect_known(&door).unwrap_err().what,
             "2001:db8::5/128: this kernel has no IPv6"
         );
-    }
-
-    #[test]
-    fn many_faults_are_one_with_the_first_hint() {
-        let faults = vec![
-            fault("one".into()),
-            with_hint(fault("two".into()), "try this"),
-            fault("one".into()),
-        ];
-        let error = unless(faults, ()).unwrap_err();
-        assert_eq!(
-            (error.to_string().as_str(), error.hint.as_deref()),
-            ("iptables: one; two", Some("try this"))
-        );
-        assert_eq!(unless(vec![], 7), Ok(7));
     }
 }

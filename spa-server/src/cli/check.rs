@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
 
-use crate::backend::iptables::{self, existing};
+use crate::backend::nftables::later;
+use crate::backend::{existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
@@ -50,10 +51,26 @@ fn report(paths: &Paths) -> Report {
     };
     let loaded = Config::load(&paths.config);
     if let Ok((config, _)) = &loaded {
+        findings.extend(
+            of_the_host(config)
+                .into_iter()
+                .map(|finding| finding.in_file(&paths.config)),
+        );
         findings.extend(reachable(config));
         findings.extend(inspect_all(config, paths));
     }
     Report::new(loaded, access).with(findings)
+}
+
+/// What this host's own rules would do to what is let in.
+fn of_the_host(config: &Config) -> Vec<Finding> {
+    later::findings(config).unwrap_or_else(|error| {
+        let finding = Finding::warning(
+            "firewall-unread",
+            format!("the host's own rules were not looked at: {}", error.what),
+        );
+        vec![finding.with_try(error.hint.unwrap_or_else(|| "nft list ruleset".to_owned()))]
+    })
 }
 
 /// What of it is reachable all the same on this host, as it is now.
@@ -81,7 +98,7 @@ fn reachable(config: &Config) -> Vec<Finding> {
 }
 
 fn host() -> Result<Host, String> {
-    let rules = iptables::families().into_iter().map(|family| {
+    let rules = families::available().into_iter().map(|family| {
         let saved = iptables::saved(family).map_err(|error| error.to_string())?;
         Ok((family, Ruleset::parse(&saved)))
     });

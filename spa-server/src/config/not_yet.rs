@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::finding::Finding;
 use super::findings::Findings;
-use super::raw::{RawConfig, RawService, Text, items};
+use super::raw::RawConfig;
 
 /// One thing to come.
 struct NotYet {
@@ -19,12 +19,7 @@ struct NotYet {
     remedy: &'static str,
 }
 
-const NOT_YET: [NotYet; 3] = [
-    NotYet {
-        asked: |raw| texts(raw, |service| items(&service.backends), &OTHER_BACKENDS),
-        text: "backends: this version has no nftables",
-        remedy: "backends = [\"iptables\"]",
-    },
+const NOT_YET: [NotYet; 2] = [
     NotYet {
         asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
         text: "[[sequence]]: this version has no classic sequences",
@@ -37,8 +32,6 @@ const NOT_YET: [NotYet; 3] = [
     },
 ];
 
-const OTHER_BACKENDS: [&str; 1] = ["nftables"];
-
 /// Adds a finding for each place that asks for what is not there yet.
 pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {
     for row in &NOT_YET {
@@ -48,26 +41,9 @@ pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {
     }
 }
 
-/// Where one of `words` is written in what `typed` picks from each service.
-fn texts(raw: &RawConfig, typed: fn(&RawService) -> &[Text], words: &[&str]) -> Vec<Range<usize>> {
-    let all = raw.service.iter().flat_map(|service| typed(service.get_ref()));
-    all.filter(|text| words.contains(&text.get_ref().as_str()))
-        .map(Spanned::span)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{told, told_of_each, with_service};
-
-    #[test]
-    fn other_backends_are_still_to_come() {
-        let template = with_service("ports = [\"tcp/22\"]").replace("\"iptables\"", "\"{}\"");
-        insta::assert_snapshot!(told_of_each(&template, &super::OTHER_BACKENDS), @r#"
-        `nftables`
-            error not-yet 4:13 backends: this version has no nftables -> backends = ["iptables"]
-        "#);
-    }
+    use super::super::testing::{told, with_service};
 
     #[test]
     fn sequences_and_the_guard_are_still_to_come() {

@@ -28,6 +28,8 @@ pub struct RawConfig {
     pub listen: RawListen,
     /// `[lock-out]`
     pub lock_out: RawLockOut,
+    /// `[nftables]`
+    pub nftables: Option<Spanned<RawNftables>>,
     /// `[tcp-wrappers]`
     pub tcp_wrappers: RawTcpWrappers,
     /// `[[service]]`
@@ -66,6 +68,16 @@ pub struct RawLockOut {
     pub allow_no_way_back: Option<Spanned<bool>>,
     /// true unless written.
     pub keep_doors: Option<bool>,
+}
+
+/// `[nftables]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawNftables {
+    /// Family and name, such as `inet filter`.
+    pub table: Option<Text>,
+    /// A chain of it.
+    pub chain: Option<Text>,
 }
 
 /// `[tcp-wrappers]`

@@ -210,6 +210,13 @@ fn check_needs(service: &Service, typed: &Spanned<RawService>, findings: &mut Fi
             Finding::error("no-ports", text).with_try("ports = [\"tcp/22\"]"),
         );
     }
+    let elsewhere = service.chain != Chain::Input && service.backends.contains(&BackendKind::Nftables);
+    if let Some(chain) = raw.chain.as_ref().filter(|_| elsewhere) {
+        let name = chain.get_ref();
+        let text = format!("nftables judges packets to this host; those through {name} need iptables");
+        let remedy = "backends = [\"iptables\"], or chain = \"INPUT\"";
+        findings.at(&chain.span(), Finding::error("not-this-chain", text).with_try(remedy));
+    }
     if let Some(protect) = raw.protect.as_ref().filter(|_| service.protect && !behind_firewall) {
         let text = format!("protect hides nothing: no backend of service {name} is a firewall");
         let remedy = "protect = false, or backend iptables besides";
@@ -343,6 +350,17 @@ mod tests {
             error bad-chain 6:9 chain "input" is not known -> INPUT
         `chain = "OUTPUT"`
             error bad-chain 6:9 chain "OUTPUT" is not known -> INPUT, FORWARD, DOCKER-USER
+        "#);
+    }
+
+    #[test]
+    fn what_passes_through_is_for_iptables() {
+        let template = with_service("ports = [\"tcp/22\"]\nchain = \"FORWARD\"").replace("\"iptables\"", "\"{}\"");
+        insta::assert_snapshot!(told_of_each(&template, &["iptables", "nftables"]), @r#"
+        `iptables`
+            
+        `nftables`
+            error not-this-chain 6:9 nftables judges packets to this host; those through FORWARD need iptables -> backends = ["iptables"], or chain = "INPUT"
         "#);
     }
 

@@ -85,6 +85,7 @@ impl fmt::Display for Template {
         write!(f, "{LISTEN}ports = [{}]\n{ALWAYS_ALLOW}", self.port)?;
         writeln!(f, "always-allow = [{}]", list(&self.always_allow))?;
         write!(f, "{NO_WAY_BACK}allow-no-way-back = {}\n{KEEP_DOORS}", self.no_way_back)?;
+        f.write_str(NFTABLES)?;
         let texts = self.services.iter().map(service_text).enumerate();
         texts
             .map(|(n, text)| if n == 0 { text } else { uncommented(&text) })
@@ -165,7 +166,15 @@ const NAME: &str = r"
 # What clients ask for by name: at most 24 of a-z, 0-9 and . _ -
 ";
 
-const BACKENDS: &str = r#"# What makes a grant real.
+const NFTABLES: &str = r#"
+# Where the host's own nftables ruleset drops, an accept in a table of our own does not help: name a chain of it, and the
+# rules go there. Unless it is there, a table of our own serves. A mistake here costs the way in by knocking.
+# [nftables]
+# table = "inet filter"
+# chain = "input"
+"#;
+
+const BACKENDS: &str = r#"# What makes a grant real: "iptables", "nftables", "tcp-wrappers", "command", any mix.
 backends = ["iptables"]
 # What the service listens on: "tcp/22", "udp/60000-61000".
 "#;

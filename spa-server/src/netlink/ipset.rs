@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
 
 pub use error::{IpsetCause, IpsetError};
-pub use wire::{Element, Set};
+pub use wire::Set;
 
 use super::message::{CREATE, DUMP, Draft, EXCLUSIVE};
 use super::socket::{Reply, Socket};

@@ -48,6 +48,14 @@ impl Draft {
         Self { octets }
     }
 
+    /// The same with more flags in its header.
+    #[must_use]
+    pub fn flagged(mut self, flags: u16) -> Self {
+        let old = u16::from_ne_bytes([self.octets[6], self.octets[7]]);
+        self.octets[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
+        self
+    }
+
     /// Appends octets as they are: the header of the family, such as `nfgenmsg`.
     #[must_use]
     pub fn raw(mut self, octets: &[u8]) -> Self {
@@ -158,6 +166,12 @@ impl<'a> Attribute<'a> {
     #[must_use]
     pub fn number(&self) -> Option<u32> {
         Some(u32::from_be_bytes(self.value.try_into().ok()?))
+    }
+
+    /// The value as a long number in network order, if it has eight octets.
+    #[must_use]
+    pub fn long(&self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.value.try_into().ok()?))
     }
 
     /// The value as one octet.

@@ -17,6 +17,8 @@ const ADDRESS_GROUPS: u32 = 1 | 1 << (5 - 1) | 1 << (9 - 1);
 const NFTABLES_SUBSYSTEM: u16 = 10;
 /// `NFT_MSG_NEWGEN` comes after every transaction and names no table.
 const NEW_GENERATION: u16 = 15;
+/// `NFT_MSG_NEWSETELEM` and `NFT_MSG_DELSETELEM`: elements come and go, ours too, and are looked at by time.
+const ELEMENTS: [u16; 2] = [12, 14];
 /// In tables, chains, rules, sets and elements alike, attribute 1 names the table.
 const TABLE_NAME: u16 = 1;
 /// More than a full receive buffer holds: who sends faster than this is read has changed something.
@@ -89,7 +91,10 @@ impl Monitor {
 impl Watched {
     fn includes(&self, message: Message<'_>) -> bool {
         let Self::Tables(names) = self else { return true };
-        if message.kind >> 8 != NFTABLES_SUBSYSTEM || message.kind & 0xff == NEW_GENERATION {
+        if message.kind >> 8 != NFTABLES_SUBSYSTEM
+            || message.kind & 0xff == NEW_GENERATION
+            || ELEMENTS.contains(&(message.kind & 0xff))
+        {
             return false;
         }
         let table = message
@@ -129,6 +134,7 @@ mod tests {
         assert!(includes(0x0a02, "raw"), "the table raw itself");
         assert!(!includes(0x0a06, "nat"), "a rule of nat");
         assert!(!includes(0x0a0f, "filter"), "a generation");
+        assert!(!includes(0x0a0c, "filter"), "an element");
         assert!(!includes(0x0106, "filter"), "another subsystem");
     }
 

@@ -63,7 +63,16 @@ impl Socket {
     ///
     /// [`NetlinkError`], [`NetlinkError::Refused`] when the kernel said no.
     pub fn exchange(&mut self, draft: &Draft) -> Result<Vec<Reply>, NetlinkError> {
-        let mut answer = self.attempt(draft);
+        self.exchange_all(std::slice::from_ref(draft))
+    }
+
+    /// The same with several drafts in one datagram, such as a transaction; one of them asks for an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::exchange`], with the first refusal of any.
+    pub fn exchange_all(&mut self, drafts: &[Draft]) -> Result<Vec<Reply>, NetlinkError> {
+        let mut answer = self.attempt(drafts);
         for _ in 1..ATTEMPTS {
             let Err(NetlinkError::Call {
                 errno: Errno::NOBUFS, ..
@@ -71,15 +80,15 @@ impl Socket {
             else {
                 break;
             };
-            answer = self.attempt(draft);
+            answer = self.attempt(drafts);
         }
         answer
     }
 
-    fn attempt(&mut self, draft: &Draft) -> Result<Vec<Reply>, NetlinkError> {
+    fn attempt(&mut self, drafts: &[Draft]) -> Result<Vec<Reply>, NetlinkError> {
         // A new number for each attempt: what is still under way from an older one is then passed over.
         self.sequence = self.sequence.wrapping_add(1);
-        let request = draft.seal(self.sequence);
+        let request: Vec<u8> = drafts.iter().flat_map(|draft| draft.seal(self.sequence)).collect();
         retry(|| rustix::net::send(&self.fd, &request, SendFlags::empty())).map_err(call("send"))?;
         self.gather()
     }

@@ -3,6 +3,8 @@
 // Each test program uses its own part of this, and a helper that fails fails the test.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod scenarios;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -101,7 +103,16 @@ pub fn run(tool: &str, arguments: &[&str]) -> String {
 
 /// Runs a tool that must succeed with `input` in its standard input.
 pub fn feed(tool: &str, input: &str) {
-    let mut child = Command::new(tool).stdin(Stdio::piped()).spawn().unwrap();
+    feed_to(tool, &[], input);
+}
+
+/// The same with arguments.
+pub fn feed_to(tool: &str, arguments: &[&str], input: &str) {
+    let mut child = Command::new(tool)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{tool}");
 }

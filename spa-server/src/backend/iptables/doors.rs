@@ -3,8 +3,6 @@
 //! [`Sets`] keeps it in sets of ipset, whose elements the kernel ends; [`Chains`] in rules, where there is no ipset.
 
 mod chains;
-mod compare;
-mod guests;
 mod sets;
 
 use std::fmt;
@@ -15,6 +13,7 @@ use ipnet::IpNet;
 use super::plan::Plan;
 use super::rules::Keeping;
 use crate::backend::{BackendError, Door, Opening, Repairs};
+use crate::backend::{ends as compare, guests};
 use crate::netlink::Family;
 use crate::netlink::ipset::{Ipset, IpsetError};
 pub use chains::{Chains, sweep_chains};

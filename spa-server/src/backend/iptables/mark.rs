@@ -57,9 +57,9 @@ impl Marker {
             Some(socket) => socket,
             none => none.insert(nftables::socket()?),
         };
-        let own = rules(socket, family, table, chain)?;
+        let own = rules(socket, family.number(), table, chain)?;
         let mut leading = match place {
-            Some(place) => rules(socket, family, table, place.hook())?,
+            Some(place) => rules(socket, family.number(), table, place.hook())?,
             None => Vec::new(),
         };
         leading.retain(|rule| rule.leads_to(chain));

@@ -6,9 +6,8 @@ use ipnet::IpNet;
 
 use super::found::Found;
 use super::place::Place;
-use super::plan::Guarded;
 use super::{Installed, Iptables, existing, fault, rules, tools};
-use crate::backend::{BackendError, Door, Repairs};
+use crate::backend::{BackendError, Door, Repairs, families};
 use crate::netlink::Family;
 
 /// How long what belongs to yesterday's configuration is waited for until it can be taken away.
@@ -26,7 +25,7 @@ impl Iptables {
             let left = self.doors.sweep(&self.plan, &self.families, BRIEFLY);
             repairs.notes.extend(left.into_iter().map(|fault| fault.what));
         }
-        repairs.notes.extend(missing_families(&self.families));
+        repairs.notes.extend(families::missing(&self.families));
         repairs.notes.extend(self.doors.note());
         repairs.notes.extend(self.waiting());
         faults
@@ -167,13 +166,6 @@ impl Iptables {
     }
 }
 
-impl Guarded {
-    fn has(&self, connection: &existing::Connection) -> bool {
-        let is_to = self.to.is_empty() || self.to.contains(&connection.own);
-        is_to && self.ports.iter().any(|ports| connection.is_to(*ports))
-    }
-}
-
 /// What of ours is at a place.
 pub(super) fn look(family: Family, place: Place) -> Result<Found, BackendError> {
     Ok(Found::parse(&tools::save(family, place.table())?, place))
@@ -185,9 +177,4 @@ pub(super) fn take_out(family: Family, place: Place, found: &Found) -> Result<()
         return Ok(());
     }
     tools::restore(family, &rules::removal(place, found))
-}
-
-pub(super) fn missing_families(available: &[Family]) -> impl Iterator<Item = String> {
-    let missing = Family::BOTH.into_iter().filter(|family| !available.contains(family));
-    missing.map(|family| format!("this kernel has no {family}: nothing is protected or opened there"))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{fault, lock, with_hint};
+use super::{fault, lock};
 use crate::backend::BackendError;
 use crate::backend::exec::{ExecError, Program};
 use crate::netlink::Family;
@@ -70,16 +70,14 @@ fn run(family: Family, verb: &str, arguments: &[&str], input: &str) -> Result<St
 fn explain(error: &ExecError) -> BackendError {
     let plain = fault(error.to_string());
     match error {
-        ExecError::Missing(_) => with_hint(plain, "install the package iptables"),
-        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => with_hint(
-            fault(format!(
-                "{} has held the xtables lock for {LOCK_WAIT_S} s",
-                lock::holder().unwrap_or_else(|| "another program".to_owned())
-            )),
-            "see who it is: fuser -v /run/xtables.lock",
-        ),
+        ExecError::Missing(_) => plain.with_hint("install the package iptables"),
+        ExecError::Failed { complaint, .. } if complaint.contains("xtables lock") => fault(format!(
+            "{} has held the xtables lock for {LOCK_WAIT_S} s",
+            lock::holder().unwrap_or_else(|| "another program".to_owned())
+        ))
+        .with_hint("see who it is: fuser -v /run/xtables.lock"),
         ExecError::Failed { complaint, .. } if complaint.contains("ermission denied") => {
-            with_hint(plain, "run as root, or give the process CAP_NET_ADMIN")
+            plain.with_hint("run as root, or give the process CAP_NET_ADMIN")
         }
         _ => plain,
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::SET_TYPE;
 use crate::netlink::message::{ACK, Draft, NESTED, NET_ORDER, REQUEST, attributes, find};
 use crate::netlink::socket::Reply;
-use crate::netlink::{Family, NetlinkError, address_of};
+use crate::netlink::{Element, Family, NetlinkError, address_of};
 
 const SUBSYSTEM: u16 = 6 << 8;
 /// `struct nfgenmsg`: family, version, resource.
@@ -56,15 +56,6 @@ pub struct Set {
     pub timeouts: bool,
     /// What is in it.
     pub elements: Vec<Element>,
-}
-
-/// One network in a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Element {
-    /// The network.
-    pub net: IpNet,
-    /// Whole seconds until it ends; none when it never does.
-    pub remaining: Option<u32>,
 }
 
 /// A request with the family's header and the protocol's version.

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::Doors;
-use super::compare::{compare, is_ending, wanted_in, whole_seconds};
+use super::compare::{compare, is_ending, opening, wanted_in, whole_seconds};
 use super::guests::{GUEST_TIME_S, Guests};
 use crate::backend::iptables::fault;
 use crate::backend::iptables::plan::{Plan, allow_set, set_name};
 use crate::backend::iptables::rules::Keeping;
 use crate::backend::{BackendError, Door, Opening, Repairs};
-use crate::config::LONGEST_DURATION;
+use crate::netlink::Element;
 use crate::netlink::Family;
-use crate::netlink::ipset::{Creation, Element, Ipset, SET_TYPE, Set};
+use crate::netlink::ipset::{Creation, Ipset, SET_TYPE, Set};
 
 /// The sets of this backend, over one line to the kernel that is opened when first needed.
 #[derive(Debug, Default)]
@@ -240,18 +240,4 @@ fn always(plan: &Plan, family: Family) -> BTreeSet<Element> {
 
 fn set_of(door: &Door) -> String {
     set_name(Family::of(&door.opened), &door.service)
-}
-
-fn opening(service: &str, element: Element) -> Opening {
-    let remaining = element
-        .remaining
-        .map_or(LONGEST_DURATION, |seconds| Duration::from_secs(u64::from(seconds)));
-    Opening {
-        door: Door {
-            service: service.to_owned(),
-            opened: element.net,
-        },
-        client: None,
-        remaining,
-    }
 }

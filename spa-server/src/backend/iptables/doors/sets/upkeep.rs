@@ -11,8 +11,9 @@ use crate::backend::BackendError;
 use crate::backend::iptables::doors::compare;
 use crate::backend::iptables::fault;
 use crate::backend::iptables::plan::{Plan, set_prefix};
+use crate::netlink::Element;
 use crate::netlink::Family;
-use crate::netlink::ipset::{Element, Ipset};
+use crate::netlink::ipset::Ipset;
 
 const PROBE_TIME_S: u32 = 2;
 

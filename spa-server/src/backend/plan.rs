@@ -1,17 +1,17 @@
-//! What the backend is to bring about, taken from the configuration.
+//! What a firewall backend is to bring about, taken from the configuration.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::fault;
-use super::place::Place;
-use crate::backend::BackendError;
+use super::BackendError;
+use super::existing::Connection;
+use super::iptables::place::Place;
 use crate::config::{AtEnd, BackendKind, Chain, Config, PortRange, Service};
 use crate::netlink::Family;
 
 /// Would make the name of a service's set that of the always-allow set.
-const RESERVED: &str = "allow";
+pub(super) const RESERVED: &str = "allow";
 /// A service's name has no capital letter, so that no chain of a service is one of the fixed ones.
 const CHAIN_PREFIX: &str = "SPA-";
 
@@ -44,21 +44,28 @@ pub struct Guarded {
 }
 
 impl Plan {
-    /// The part of a configuration that concerns this backend.
+    /// The part of a configuration that concerns the backend `kind`.
     ///
     /// # Errors
     ///
     /// When a service asks for what this backend cannot do, rather than protect something else than was asked for.
-    pub fn from_config(config: &Config) -> Result<Self, BackendError> {
+    pub fn from_config(config: &Config, kind: BackendKind) -> Result<Self, BackendError> {
         let own = config
             .services
             .iter()
-            .filter(|service| service.backends.contains(&BackendKind::Iptables));
+            .filter(|service| service.backends.contains(&kind));
         Ok(Self {
-            services: own.map(Guarded::from_service).collect::<Result<_, _>>()?,
+            services: own
+                .map(|service| Guarded::from_service(service, kind))
+                .collect::<Result<_, _>>()?,
             always_allow: config.lock_out.always_allow.clone(),
             knock_ports: config.listen.ports.clone(),
         })
+    }
+
+    /// Whether a service of this name is in it.
+    pub(super) fn has(&self, service: &str) -> bool {
+        self.services.iter().any(|own| own.name == service)
     }
 
     /// The networks of `family` among those always allowed.
@@ -89,10 +96,16 @@ impl Plan {
 }
 
 impl Guarded {
-    fn from_service(service: &Service) -> Result<Self, BackendError> {
-        let refused = |what: &str| Err(fault(format!("service {}: {what}", service.name.escape_debug())));
+    fn from_service(service: &Service, kind: BackendKind) -> Result<Self, BackendError> {
+        let refused = |what: &str| {
+            let what = format!("service {}: {what}", service.name.escape_debug());
+            Err(BackendError::new(kind.name(), what))
+        };
         if service.name == RESERVED {
             return refused("the name is that of the always-allow set");
+        }
+        if kind == BackendKind::Nftables && service.chain != Chain::Input {
+            return refused("only packets to this host are judged");
         }
         let (name, ports) = (service.name.clone(), service.ports.clone());
         Ok(Self {
@@ -103,6 +116,12 @@ impl Guarded {
             chain: service.chain,
             to: service.to.clone(),
         })
+    }
+
+    /// Whether a connection is one to this service.
+    pub(super) fn has(&self, connection: &Connection) -> bool {
+        let is_to = self.to.is_empty() || self.to.contains(&connection.own);
+        is_to && self.ports.iter().any(|ports| connection.is_to(*ports))
     }
 
     /// The own addresses of `family` whose packets are judged; one none means all of them, no entry nothing.
@@ -177,18 +196,24 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused_rather_than_done_otherwise() {
-        assert!(Guarded::from_service(&service()).is_ok());
+        assert!(Guarded::from_service(&service(), BackendKind::Iptables).is_ok());
         let other = Service {
             name: "allow".into(),
             ..service()
         };
-        assert!(Guarded::from_service(&other).is_err());
+        assert!(Guarded::from_service(&other, BackendKind::Iptables).is_err());
+        let forwarded = Service {
+            chain: Chain::Forward,
+            ..service()
+        };
+        assert!(Guarded::from_service(&forwarded, BackendKind::Iptables).is_ok());
+        assert!(Guarded::from_service(&forwarded, BackendKind::Nftables).is_err());
     }
 
     #[test]
     fn each_family_has_its_own_destinations() {
         let to: Vec<IpAddr> = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap()).to_vec();
-        let all = Guarded::from_service(&service()).unwrap();
+        let all = Guarded::from_service(&service(), BackendKind::Iptables).unwrap();
         assert_eq!(all.destinations(Family::V6), [None]);
         let some = Guarded { to, ..all };
         assert_eq!(some.destinations(Family::V4).len(), 2);

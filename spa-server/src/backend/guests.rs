@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::compare::SLACK_S;
+use super::ends::SLACK_S;
+use crate::netlink::Element;
 
 /// How long the peers of connections that existed before the drop may come in.
 pub const GUEST_TIME_S: u32 = 60;
@@ -39,5 +40,14 @@ impl Guests {
     pub fn remember(&mut self, set: &str, net: IpNet, seconds: u32) {
         let end = Instant::now() + Duration::from_secs(u64::from(seconds + SLACK_S));
         self.0.insert((set.to_owned(), net), end);
+    }
+
+    /// Takes those of `nets` for guests that another process has let in for a minute.
+    pub fn adopt(&mut self, set: &str, there: &[Element], nets: &[IpNet]) {
+        for element in there.iter().filter(|element| nets.contains(&element.net)) {
+            if let Some(seconds) = element.remaining.filter(|seconds| *seconds <= GUEST_TIME_S) {
+                self.remember(set, element.net, seconds);
+            }
+        }
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::backend::Opening;
+use super::{Door, Opening};
+use crate::config::LONGEST_DURATION;
+use crate::netlink::Element;
 use crate::netlink::Family;
-use crate::netlink::ipset::{Element, LONGEST_TIMEOUT};
+use crate::netlink::ipset::LONGEST_TIMEOUT;
 
 /// Ends in the kernel and in the daemon's clock differ by their rounding and by the time between two looks.
 pub const SLACK_S: u32 = 2;
@@ -58,6 +60,21 @@ pub fn compare(there: &[Element], wanted: &BTreeMap<IpNet, u32>) -> Vec<(IpNet, 
     unwanted
         .chain(otherwise.map(|(net, seconds)| (*net, (*seconds > 0).then_some(*seconds))))
         .collect()
+}
+
+/// What an element of a service's set means.
+pub fn opening(service: &str, element: Element) -> Opening {
+    let remaining = element
+        .remaining
+        .map_or(LONGEST_DURATION, |seconds| Duration::from_secs(u64::from(seconds)));
+    Opening {
+        door: Door {
+            service: service.to_owned(),
+            opened: element.net,
+        },
+        client: None,
+        remaining,
+    }
 }
 
 /// Whether an element is as good as gone.
