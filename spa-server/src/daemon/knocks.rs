@@ -191,15 +191,7 @@ impl Daemon {
         timestamp: UnixTime,
         batch: &mut Batch,
     ) -> Result<(), (Reason, String)> {
-        let key = GrantKey {
-            client: Some(who.key),
-            address: who.address,
-            service: service.into(),
-        };
-        let before = self.grants.get(&key).cloned();
-        if before.is_none() && self.grants.count_of(&who.key) >= MOST_GRANTS {
-            return Err((Reason::Policy, format!("the client has {MOST_GRANTS} grants already")));
-        }
+        let (key, before) = self.place(who, service)?;
         let terms = Terms {
             duration: self.until_expiry(&who.key, now.wall, terms.duration),
             ..terms.clone()
@@ -243,14 +235,8 @@ impl Daemon {
         }
     }
 
-    fn stage_close(
-        &mut self,
-        now: Moment,
-        who: &Who,
-        service: &str,
-        timestamp: UnixTime,
-        batch: &mut Batch,
-    ) -> Result<(), (Reason, String)> {
+    /// The grant that is meant, and as it is now.
+    fn place(&self, who: &Who, service: &str) -> Result<(GrantKey, Option<Grant>), (Reason, String)> {
         let key = GrantKey {
             client: Some(who.key),
             address: who.address,
@@ -260,6 +246,18 @@ impl Daemon {
         if before.is_none() && self.grants.count_of(&who.key) >= MOST_GRANTS {
             return Err((Reason::Policy, format!("the client has {MOST_GRANTS} grants already")));
         }
+        Ok((key, before))
+    }
+
+    fn stage_close(
+        &mut self,
+        now: Moment,
+        who: &Who,
+        service: &str,
+        timestamp: UnixTime,
+        batch: &mut Batch,
+    ) -> Result<(), (Reason, String)> {
+        let (key, before) = self.place(who, service)?;
         let door = self
             .grants
             .close(&key, timestamp, now.wall, now.uptime)
