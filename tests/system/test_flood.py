@@ -1,9 +1,11 @@
 """Knocks work under a flood of junk, with one client and with many; what the idle daemon costs.
 
-    SPA_MANY=100000 SPA_LONG=1 /usr/bin/python3 -m unittest -v test_flood
+    SPA_BIN=target/release SPA_RATE=200000 SPA_MANY=100000 SPA_LONG=1 /usr/bin/python3 -m unittest -v test_flood
 
-The figures are printed. SPA_RATE is the flood's rate (200000 a second), SPA_MANY the number of enrolled clients of the
-second scenario (2000), SPA_LONG=1 measures the idle daemon for 60 s and holds it to its limits.
+The figures are printed. SPA_RATE is the flood's rate, SPA_MANY the number of enrolled clients of the second scenario
+(2000), SPA_LONG=1 measures the idle daemon for 60 s and holds it to its limits. Unless told, the flood is of 10,000
+packets a second: as many as an unoptimised daemon judges on a slow machine that has the flood to make as well, so that
+a knock lost is the daemon's fault and not the machine's. What a machine can bear at most is for the release build.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import harness
 import spa1
 from harness import FAMILIES, FRIEND, GATEWAY, HOST_NAME, KNOCK_PORT, Outside, Process, SystemTest, eventually
 
-RATE = int(os.environ.get("SPA_RATE", "200000"))
+RATE = int(os.environ.get("SPA_RATE", "10000"))
 MANY = int(os.environ.get("SPA_MANY", "2000"))
 LONG = os.environ.get("SPA_LONG") == "1"
 KNOCKS = 20
