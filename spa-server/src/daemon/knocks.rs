@@ -16,7 +16,7 @@ use super::Daemon;
 use crate::backend::{Door, Opening};
 use crate::capture::{Candidate, Sample};
 use crate::clock;
-use crate::grant::{Grant, GrantKey, Terms};
+use crate::grant::{Grant, GrantKey, Holder, Terms};
 use crate::policy::{self, Decision};
 use crate::refusals::{Reason, Refused};
 
@@ -363,7 +363,7 @@ impl Daemon {
 
     fn open(&mut self, who: &Who, door: Door, end: Duration) {
         let now = clock::now();
-        let latest = self.grants.door_end(&door).unwrap_or(end);
+        let latest = self.grants.holder(&door).map_or(end, |holder| holder.end);
         let remaining = latest.saturating_sub(now.uptime);
         let opening = Opening {
             door,
@@ -394,9 +394,8 @@ impl Daemon {
 
     /// Brings a door to the state that the remaining grants give it.
     pub(super) fn shut(&mut self, door: &Door) {
-        let doors = self.grants.doors();
         // A failure has been reported; the kernel ends what could not be closed.
-        let _ = if let Some((end, client)) = doors.get(door) {
+        let _ = if let Some(Holder { end, client }) = self.grants.holder(door) {
             let client = client.and_then(|key| Some(self.keys.client(&key)?.name().to_string()));
             let remaining = end.saturating_sub(clock::uptime());
             self.doors.open(&Opening {
@@ -405,18 +404,27 @@ impl Daemon {
                 remaining,
             })
         } else {
-            let others = doors.keys().filter(|other| other.service == door.service);
-            self.doors
-                .close(door, &others.map(|other| other.opened).collect::<Vec<_>>())
+            let others: Vec<_> = self.grants.opened(&door.service).collect();
+            self.doors.close(door, &others)
         };
     }
 
     /// Ends every live grant that `unwanted` picks, durably, and shuts what nobody else holds open.
     pub(super) fn end_grants(&mut self, why: &str, unwanted: impl FnMut(&GrantKey, &Grant) -> bool) -> usize {
-        let now = clock::uptime();
-        let ended = self.grants.end_where(now, unwanted);
+        let ended = self.grants.end_where(clock::uptime(), unwanted);
+        self.follow_ends(why, &ended);
+        ended.len()
+    }
+
+    /// Ends every live grant whose time is over, in the same manner.
+    pub(super) fn end_due_grants(&mut self, now: Duration) {
+        let ended = self.grants.expire(now);
+        self.follow_ends("its time is over", &ended);
+    }
+
+    fn follow_ends(&mut self, why: &str, ended: &[GrantKey]) {
         let mut doors = Vec::new();
-        for key in &ended {
+        for key in ended {
             self.owe_grant(key);
             if let Some(grant) = self.grants.get(key) {
                 doors.push(grant.door(key));
@@ -433,7 +441,6 @@ impl Daemon {
         if let Err(error) = self.journal.commit() {
             warn!("the end of a grant could not be recorded: {error}");
         }
-        ended.len()
     }
 
     fn refuse(&mut self, now: Moment, source: SocketAddr, refusal: &Refusal) {

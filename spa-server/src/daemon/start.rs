@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
-use crate::backend::Opening;
+use crate::backend::{Door, Opening};
 use crate::capture::Capture;
 use crate::clock;
 use crate::config::{Config, Finding};
 use crate::control::Control;
 use crate::doors::Doors;
-use crate::grant::GrantKey;
+use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
@@ -192,12 +192,12 @@ impl Daemon {
     pub(super) fn openings(&self) -> Vec<Opening> {
         let now = clock::uptime();
         let name = |key| Some(self.keys.client(&key)?.name().to_string());
-        let opening = |(door, (end, client)): (_, (Duration, Option<_>))| Opening {
-            door,
-            client: client.and_then(name),
-            remaining: end.saturating_sub(now),
+        let opening = |(door, holder): (&Door, Holder)| Opening {
+            door: door.clone(),
+            client: holder.client.and_then(name),
+            remaining: holder.end.saturating_sub(now),
         };
-        self.grants.doors().into_iter().map(opening).collect()
+        self.grants.doors().map(opening).collect()
     }
 
     /// A dry run beside the daemon leaves the socket to it.

@@ -57,7 +57,7 @@ impl Daemon {
         let now = clock::uptime();
         self.end_wait(now);
         if self.grants.next_event().is_some_and(|next| next <= now) {
-            self.end_grants("its time is over", |_, grant| grant.end.is_some_and(|end| end <= now));
+            self.end_due_grants(now);
             self.forget_grants(now);
         }
         if self.timers.doors <= now {
