@@ -17,3 +17,4 @@ pub mod netlink;
 pub mod policy;
 pub mod readable;
 pub mod refusals;
+pub mod scan;
