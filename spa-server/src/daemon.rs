@@ -1,13 +1,21 @@
 //! The daemon: one loop around the pure middle.
 //!
-//! `start` tells the startup in its order; `knocks` is what a datagram comes to; `upkeep` what time and other
-//! people's changes ask for; `reload` another configuration; `answers` the control socket.
+//! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
+//! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
+//! `reload` another configuration, `identities` other gateway keys; `answers` the control socket.
 
+mod act;
 mod answers;
+mod codes;
 mod enroll;
+mod identities;
 mod knocks;
+mod pins;
+mod refuse;
 mod reload;
+mod stage;
 mod start;
+mod sweep;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -52,6 +60,8 @@ pub struct Daemon {
     grants: GrantTable,
     doors: Doors,
     refusals: Refusals,
+    codes: codes::Codes,
+    pins: pins::Pins,
     accepted: Accepted,
     interfaces: BTreeMap<String, Interface>,
     capture: Capture,
@@ -61,7 +71,7 @@ pub struct Daemon {
     control: Option<Control>,
     watches: Watches,
     timers: upkeep::Timers,
-    log_limit: knocks::LogLimit,
+    log_limit: refuse::LogLimit,
     ready: bool,
 }
 

@@ -61,6 +61,7 @@ impl Daemon {
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
             "spa.LastKnocks" => read(parameters).and_then(|asked| self.last_knocks(&asked)),
+            "spa.LoadIdentities" => self.load_identities(uid),
             "spa.ResetReplay" => read(parameters).and_then(|asked| self.reset_replay(&asked, uid)),
             other => Err(ControlError::unknown_method(other)),
         };
@@ -72,19 +73,12 @@ impl Daemon {
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
-        let gateway: Vec<_> = self
-            .gateway
-            .sieve()
-            .identities()
-            .iter()
-            .map(|own| text::fingerprint(own.public()))
-            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "started": format_time(self.started),
             "dry_run": self.dry_run,
-            "gateway": gateway,
+            "gateway": self.fingerprints(),
             "config": self.config_state(),
             "interfaces": self.interface_states(),
             "backends": self.doors.states(),
@@ -229,6 +223,7 @@ impl Daemon {
         self.journal
             .reset(&key)
             .map_err(|error| ControlError::failed(error.to_string()))?;
+        self.codes.forget(&key);
         info!(
             uid,
             client = self.name_of(&key),

@@ -64,9 +64,7 @@ impl Daemon {
                 return Err(why);
             }
         };
-        let held: Vec<_> = gateway.sieve().identities().iter().map(|own| *own.public()).collect();
-        self.keys.retain_shared(&held);
-        self.gateway = gateway;
+        self.take_gateway(gateway);
         // By the old backends, which know how such a service's doors and connections are ended.
         self.end_grants("its service is gone", |key, _| {
             !config.services.iter().any(|service| service.name == key.service)

@@ -91,6 +91,8 @@ impl Daemon {
             grants: crate::grant::GrantTable::default(),
             doors,
             refusals: Refusals::default(),
+            codes: super::codes::Codes::default(),
+            pins: super::pins::Pins::default(),
             accepted: Accepted::default(),
             interfaces: std::collections::BTreeMap::new(),
             capture,
@@ -100,7 +102,7 @@ impl Daemon {
             control: None,
             watches,
             timers: upkeep::Timers::new(now.uptime),
-            log_limit: super::knocks::LogLimit::default(),
+            log_limit: super::refuse::LogLimit::default(),
             ready: false,
             config,
             paths,
@@ -114,6 +116,7 @@ impl Daemon {
     fn take_over(&mut self) -> Result<(), Failure> {
         if !self.dry_run {
             self.roll_forward();
+            self.roll_pins_forward();
         }
         let overdue = if self.dry_run {
             Vec::new()
