@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import unittest
-from pathlib import Path
 
 import harness
 from harness import ADMIN, BIN, FAMILIES, FRIEND, FRIEND_TOO, GATEWAY, Done, Outside, Sshd, SystemTest, eventually, run
@@ -99,22 +97,6 @@ class Doors(Wrapped):
         for family in FAMILIES:
             self.assertFalse(self.enters(family), "refused after the end")
             self.assertFalse(self.matches(FRIEND[family]))
-
-    def test_killed_it_closes_what_is_overdue_before_it_is_ready(self) -> None:
-        self.start()
-        self.opens(*FAMILIES, duration=3)
-        self.gateway.kill9()
-        self.assertTrue(self.enters(4), "nobody is there to close")
-        eventually(lambda: self.command("close-overdue").stdout.endswith("nothing stays open\n"), 8, "overdue")
-        self.assertFalse(self.is_listed(4) or self.is_listed(6))
-        self.start()
-        self.opens(*FAMILIES, duration=2)
-        self.gateway.kill9()
-        shutil.copy(self.pattern, self.network.folder / "before")
-        harness.time.sleep(2.2)  # an end that nobody keeps
-        self.start()
-        self.assertFalse(self.is_listed(4) or self.is_listed(6), "closed before ready")
-        self.assertFalse(self.enters(4))
 
     def test_close_overdue_leaves_what_is_open_by_right(self) -> None:
         self.start()
@@ -233,15 +215,6 @@ class Commands(SystemTest):
         self.saw(up4, down4, up6, f"down {FRIEND[6]}")
         self.assertIn("open said: said up", self.gateway.log())
 
-    def test_killed_it_closes_before_it_is_ready(self) -> None:
-        self.gateway.start()
-        self.open(4, 2)
-        self.saw(up := f"up {FRIEND[4]} 4 alice ssh")
-        self.gateway.kill9()
-        harness.time.sleep(2.2)  # an end that nobody keeps
-        self.gateway.start()
-        self.assertEqual(self.seen.read_text(), f"nobody {up}\nnobody down {FRIEND[4]}\n")
-
     def test_a_failing_open_is_no_grant(self) -> None:
         self.gateway.start()
         self.broken.touch()
@@ -250,21 +223,6 @@ class Commands(SystemTest):
         self.assertEqual(self.gateway.grants(), [])
         self.saw(f"up {FRIEND[4]} 4 alice ssh", f"down {FRIEND[4]}")
         self.broken.unlink()
-
-    def test_a_revocation_closes(self) -> None:
-        self.gateway.start()
-        self.open(4)
-        self.saw(up := f"up {FRIEND[4]} 4 alice ssh")
-        Path(self.gateway.dir / "clients.d" / "alice.toml").unlink()
-        self.saw(up, f"down {FRIEND[4]}")
-
-    def test_without_a_daemon_somebody_else_closes(self) -> None:
-        self.gateway.start()
-        self.open(4, 2)
-        self.saw(up := f"up {FRIEND[4]} 4 alice ssh")
-        self.gateway.stop(signal.SIGKILL)
-        self.gateway.control("close-overdue", "--wait")
-        self.saw(up, f"down {FRIEND[4]}")
 
 
 if __name__ == "__main__":
