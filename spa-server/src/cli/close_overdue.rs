@@ -1,8 +1,9 @@
 //! `spa-server close-overdue`: closes what no kernel closes, when there is no daemon to do it.
 //!
-//! A line of a pattern file and what a command has opened end only by a hand. While the daemon runs the hand is its
-//! own; a unit runs this after it has stopped for whatever reason. The state is locked for the moment of looking and
-//! closing only, never while the next end is waited for, so that a daemon can start meanwhile.
+//! A line of a pattern file, what a command has opened, and where there is no ipset a rule, end only by a hand. While
+//! the daemon runs the hand is its own; a unit runs this after it has stopped for whatever reason. The state is locked
+//! for the moment of looking and closing only, never while the next end is waited for, so that a daemon can start
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::thread;
