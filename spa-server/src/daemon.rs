@@ -1,13 +1,15 @@
 //! The daemon: one loop around the pure middle.
 //!
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to; `upkeep` what time and other
-//! people's changes ask for; `reload` another configuration; `answers` the control socket.
+//! people's changes ask for; `reload` another configuration; `trial` one that waits to be confirmed; `answers` the
+//! control socket.
 
 mod answers;
 mod enroll;
 mod knocks;
 mod reload;
 mod start;
+mod trial;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use tracing::info;
 
 use crate::capture::{Capture, Event, Interface};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::{Control, Request};
 use crate::doors::Doors;
 use crate::grant::GrantTable;
@@ -46,6 +48,7 @@ pub struct Daemon {
     boot_id: String,
     config: Config,
     loaded: Loaded,
+    trial: trial::Trial,
     keys: KeyDirectory,
     gateway: Gateway,
     journal: Journal,
@@ -68,8 +71,8 @@ pub struct Daemon {
 /// Which configuration is in force, and what became of the last one that was offered.
 struct Loaded {
     at: UnixTime,
-    /// The text that is in force, to tell whether the file has changed since.
-    digest: [u8; 32],
+    /// What is in force, to tell whether the file has changed since.
+    source: Source,
     rejected: Option<String>,
 }
 

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confirm;
 pub mod control;
 pub mod cut;
 pub mod daemon;
