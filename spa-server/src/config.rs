@@ -2,6 +2,7 @@
 //!
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
+mod changes;
 mod command;
 mod durations;
 pub mod finding;
@@ -19,6 +20,7 @@ pub mod raw;
 mod read;
 pub mod render;
 mod service;
+mod source;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -31,10 +33,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use changes::changes;
 pub use finding::{Finding, Level};
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use port_range::PortError;
 pub use render::{Colour, render};
+pub use source::Source;
 
 /// A whole, checked server.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

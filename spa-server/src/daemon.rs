@@ -2,7 +2,8 @@
 //!
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
-//! `reload` another configuration, `identities` other gateway keys; `answers` the control socket.
+//! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
+//! the control socket.
 
 mod act;
 mod answers;
@@ -16,6 +17,7 @@ mod reload;
 mod stage;
 mod start;
 mod sweep;
+mod trial;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -30,7 +32,7 @@ use tracing::info;
 
 use crate::capture::{Capture, Event, Interface};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::{Control, Request};
 use crate::doors::Doors;
 use crate::grant::GrantTable;
@@ -54,6 +56,7 @@ pub struct Daemon {
     boot_id: String,
     config: Config,
     loaded: Loaded,
+    trial: trial::Trial,
     keys: KeyDirectory,
     gateway: Gateway,
     journal: Journal,
@@ -78,8 +81,8 @@ pub struct Daemon {
 /// Which configuration is in force, and what became of the last one that was offered.
 struct Loaded {
     at: UnixTime,
-    /// The text that is in force, to tell whether the file has changed since.
-    digest: [u8; 32],
+    /// What is in force, to tell whether the file has changed since.
+    source: Source,
     rejected: Option<String>,
 }
 

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod code;
 pub mod config;
+pub mod confirm;
 pub mod control;
 pub mod cut;
 pub mod daemon;

@@ -53,6 +53,7 @@ impl Daemon {
             self.timers.rules,
             self.grants.next_event(),
             self.journal.waits_until(),
+            self.trial.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
         next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
@@ -61,6 +62,8 @@ impl Daemon {
     /// Does what is due.
     pub(super) fn on_time(&mut self) {
         let now = clock::uptime();
+        // First: nothing below may mend rules by a configuration that is not to be in force any more.
+        self.look_after_trial(now);
         self.end_wait(now);
         if self.grants.next_event().is_some_and(|next| next <= now) {
             self.end_due_grants(now);
@@ -68,6 +71,7 @@ impl Daemon {
         }
         if self.timers.doors <= now {
             self.timers.doors = now + DOORS_EVERY;
+            self.watch_record();
             let openings = self.openings();
             self.doors.check_doors(&openings);
             if self.journal.owes()
