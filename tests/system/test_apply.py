@@ -265,6 +265,7 @@ class Undone(Apply):
         done = self.confirm(1)
         self.assertRegex(done.stderr, r"undone at 20\S+Z")
         self.assertIn(str(self.rejected), done.stderr)
+        self.assertIn("undone", [found["code"] for found in self.gateway.control_json("check")["findings"]])
         answer = harness.as_object(self.gateway.control("confirm", "--json", check=False).stdout)
         self.assertEqual((answer["confirmed"], answer["rejected"]), (False, str(self.rejected)))
 
@@ -298,6 +299,7 @@ class Undone(Apply):
         self.gateway.kill9()
         eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), 4, "check says it is overdue")
         self.assertEqual(self.in_force(), "new")
+        self.assertIn("too late", self.confirm(1).stderr)
         self.gateway.start()
         self.assert_undone(time.monotonic())
         self.assertIn("undone", self.gateway.log())
@@ -432,6 +434,7 @@ class Meanwhile(Apply):
                 self.gateway.kill9()
                 self.end_armed()
                 other = self.in_another_boot()
+                self.assertEqual(self.server("confirm", bind=other).returncode, 1, "too late")
                 if first == "protect":
                     done = self.server("protect", bind=other)
                     self.assertEqual(done.returncode, 0, done.stderr)
