@@ -689,6 +689,65 @@ def send_packet(host: Host, to: str, packet: bytes) -> None:
 # Test cases
 
 
+class SideBySide(unittest.TestSuite):
+    """Tests that mostly wait, several at a time; each has a network of its own. They are reported one by one."""
+
+    def __init__(self, tests: Iterable[unittest.TestCase], at_once: int = 6) -> None:
+        super().__init__(tests)
+        self._at_once = at_once
+
+    def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
+        tests = [test for test in flat(self) if isinstance(test, unittest.TestCase)]
+        with ThreadPoolExecutor(self._at_once) as pool:
+            for test, own in zip(tests, pool.map(run_alone, tests), strict=True):
+                report(test, own, result)
+        return result
+
+
+def flat(suite: unittest.TestSuite) -> Iterator[object]:
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from flat(test)
+        else:
+            yield test
+
+
+def run_alone(test: unittest.TestCase) -> Outcomes:
+    outcomes = Outcomes()
+    test(outcomes)
+    return outcomes
+
+
+class Outcomes(unittest.TestResult):
+    """What became of one test, with the exceptions themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raised: list[tuple[str, Any]] = []
+
+    def addError(self, test: object, err: Any) -> None:  # noqa: N802
+        self.raised.append(("addError", err))
+
+    def addFailure(self, test: object, err: Any) -> None:  # noqa: N802
+        self.raised.append(("addFailure", err))
+
+    def addSubTest(self, test: object, subtest: object, err: Any) -> None:  # noqa: N802
+        if err:
+            self.raised.append(("addFailure" if issubclass(err[0], AssertionError) else "addError", err))
+
+    def addSkip(self, test: object, reason: str) -> None:  # noqa: N802
+        self.raised.append(("addSkip", reason))
+
+
+def report(test: unittest.TestCase, own: Outcomes, result: unittest.TestResult) -> None:
+    result.startTest(test)
+    for method, raised in own.raised:
+        getattr(result, method)(test, raised)
+    if not own.raised:
+        result.addSuccess(test)
+    result.stopTest(test)
+
+
 class SystemTest(unittest.TestCase):
     """A network, and on it a gateway that does not run yet and, where `sshd` is true, an sshd."""
 
@@ -721,6 +780,26 @@ class SystemTest(unittest.TestCase):
         home = self.network.folder / "profiles"
         argv = ["env", f"SPA_CONFIG_DIR={home}", str(BIN / "spa-client"), *arguments]
         return (host or self.friend).run(*argv, check=check, stdin=stdin)
+
+    # A full disk
+
+    def mount_small(self, folder: Path) -> None:
+        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
+        kept = folder.with_name("state.kept")
+        folder.rename(kept)
+        folder.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
+        self.addCleanup(at_end(lambda: void(run("umount", "-l", folder, check=False))))
+        run("cp", "-a", f"{kept}/.", folder)
+
+    def fill(self, path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            for size in (1 << 16, 4096, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
 
     # What tests say
 

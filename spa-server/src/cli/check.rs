@@ -2,17 +2,16 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use spa_keys::units::format_time;
-use spa_keys::{ClientState, Exit, GatewayKey, KeyDirectory, LoadError, Paths};
+use spa_keys::{ClientState, Exit, Failure, GatewayKey, KeyDirectory, LoadError, Paths};
 
 use crate::backend::nftables::later;
 use crate::backend::{existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
-use crate::confirm::start;
+use crate::confirm::{Ledger, Undone, Verdict};
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
 
@@ -66,28 +65,40 @@ fn report(paths: &Paths) -> Report {
     Report::new(loaded, access).with(findings)
 }
 
-/// A change that waits to be confirmed, or to be undone.
+/// A change that waits to be confirmed or to be undone, or was undone.
 fn unconfirmed(paths: &Paths) -> Option<Finding> {
-    let finding = match start::pending(paths) {
-        Ok(None) => return None,
-        Ok(Some(Duration::ZERO)) => {
+    let record = match Ledger::of(paths).read().map_err(Failure::from) {
+        Ok(record) => record,
+        // Who may not read the record is told nothing of it.
+        Err(failure) if failure.exit == Exit::NoPermission => return None,
+        Err(failure) => {
+            let finding = Finding::warning("unconfirmed-unknown", &failure.what).in_file(&paths.config);
+            let hint = failure.hints.first();
+            return Some(hint.map_or(finding.clone(), |hint| finding.with_try(hint)));
+        }
+    };
+    let finding = match record.verdict(clock::uptime(), &clock::boot_id()) {
+        Verdict::Settled => undone(&record.undone?),
+        Verdict::Undo(_) => {
             let text = "the last change was not confirmed in time and is about to be undone";
             Finding::warning("unconfirmed", text).with_try("spa-server run, or protect, if it stays")
         }
-        Ok(Some(left)) => {
+        Verdict::Waits(left) => {
             let until = format_time(clock::wall().saturating_add(left));
             let text = format!("the last change is not confirmed: at {until} it is undone by itself");
             Finding::warning("unconfirmed", text).with_try("a new connection, then spa-server confirm")
         }
-        // Who may not read the record is told nothing of it.
-        Err(failure) if failure.exit == Exit::NoPermission => return None,
-        Err(failure) => {
-            let finding = Finding::warning("unconfirmed-unknown", &failure.what);
-            let hint = failure.hints.first();
-            hint.map_or(finding.clone(), |hint| finding.clone().with_try(hint))
-        }
     };
     Some(finding.in_file(&paths.config))
+}
+
+fn undone(undone: &Undone) -> Finding {
+    let text = format!("the last change was not confirmed and was undone at {}", undone.at);
+    let finding = Finding::warning("undone", text);
+    match &undone.rejected {
+        Some(path) => finding.with_try(format!("look at {}, where the edited file is now", path.display())),
+        None => finding.with_try("edit it again, then spa-server apply --confirm 2m"),
+    }
 }
 
 /// What this host's own rules would do to what is let in.
@@ -155,7 +166,7 @@ fn access(keys: &KeyDirectory) -> Vec<Access> {
 }
 
 fn key_finding(error: LoadError) -> Finding {
-    let remedy = spa_keys::Failure::from(error);
+    let remedy = Failure::from(error);
     let finding = Finding::error("gateway-key", &remedy.what);
     remedy
         .hints

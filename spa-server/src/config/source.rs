@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
 
+/// More than any server.toml has.
+const LARGEST: u64 = 4 << 20;
+
 /// One version of a server.toml: exactly what was read, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -45,8 +48,11 @@ impl Source {
 fn read(file: &Path) -> io::Result<(Vec<u8>, u32, (u32, u32))> {
     let mut opened = File::open(file)?;
     let facts = opened.metadata()?;
+    if facts.len() > LARGEST {
+        return Err(io::Error::other("larger than 4 MiB"));
+    }
     let mut octets = Vec::new();
-    opened.read_to_end(&mut octets)?;
+    opened.by_ref().take(LARGEST).read_to_end(&mut octets)?;
     Ok((octets, facts.mode() & 0o7777, (facts.uid(), facts.gid())))
 }
 

@@ -131,7 +131,9 @@ const HEAD: &str = r"# server.toml: what this gateway opens, and how its owner g
 #
 # Unknown keys are errors. Durations carry their unit: 90s, 15m, 8h, 30d.
 # After every change:  spa-server check                  says all that is wrong with it
-#                      kill -HUP the daemon              loads it; what is wrong with it leaves the old one in force
+#                      spa-server apply --confirm 2m     loads it; what is wrong with it leaves the old one in force
+#                      spa-server confirm                keeps it, once a new connection works; else the old one comes
+#                                                        back by itself
 
 [gateway]
 # The name or address that invites carry. Without it invites cannot say where to knock.

@@ -91,9 +91,9 @@ impl Daemon {
         if self.remember_loaded(&source, intent) {
             return Ok((changes, warnings));
         }
-        // Undone by the armed process while it was loaded here: server.toml is the confirmed copy again.
-        self.reload();
-        let what = "its time was over before it was loaded: the confirmed copy is in force again";
+        // Undone or taken back by another process while it was loaded here.
+        self.return_to_confirmed();
+        let what = "it was undone before it was loaded: the confirmed copy is in force again";
         Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
     }
 

@@ -128,7 +128,7 @@ impl Daemon {
             }
             Some(Ok(_)) | None => {
                 if !self.remember_loaded(source, Intent::Plain(None)) {
-                    self.reload();
+                    self.return_to_confirmed();
                 }
             }
         }
