@@ -2,6 +2,7 @@
 //!
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
+pub mod code;
 mod command;
 mod durations;
 pub mod finding;
@@ -31,8 +32,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use code::Code;
 pub use finding::{Finding, Level};
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
+#[cfg(test)]
+pub(crate) use load::{check as check_text, unreadable};
 pub use port_range::PortError;
 pub use render::{Colour, render};
 

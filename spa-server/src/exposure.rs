@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::backend::iptables::existing::Listener;
 use crate::backend::iptables::place::Place;
-use crate::config::{BackendKind, Config, Finding, PortRange, Service};
+use crate::config::{BackendKind, Code, Config, Finding, PortRange, Service};
 use crate::netlink::Family;
 use rule::Rule;
 pub use ruleset::Ruleset;
@@ -88,7 +88,7 @@ fn jump(place: Place, family: Family, rules: &Ruleset) -> Option<Finding> {
     let text = format!("the jump to {chain} is rule {number} of {hook} ({family}): what stands before it judges first");
     // Deleting by number would take somebody else's rule once the daemon has made one jump of the two.
     let remedy = format!("{tool} -I {hook} 1 -j {chain}; the daemon, or spa-server protect, makes one jump of the two");
-    Some(Finding::warning("jump-not-first", text).with_try(remedy))
+    Some(Finding::warning(Code::JumpNotFirst, text).with_try(remedy))
 }
 
 /// One range of ports of one service.
@@ -172,7 +172,7 @@ impl Look<'_> {
                 passage.rule.text
             );
             let remedy = format!("take the rule out, or put it behind the jump to {}", place.chain());
-            Finding::warning("reachable-before", text).with_try(remedy)
+            Finding::warning(Code::ReachableBefore, text).with_try(remedy)
         });
         found.collect()
     }
@@ -191,7 +191,7 @@ impl Look<'_> {
         } else {
             "chain = \"FORWARD\""
         };
-        Finding::warning("published-port", text).with_try(remedy)
+        Finding::warning(Code::PublishedPort, text).with_try(remedy)
     }
 
     /// What listens here itself, while only what goes through is judged.
@@ -208,7 +208,7 @@ impl Look<'_> {
             listener.own
         );
         let remedy = "publish it for this family too, or let the program listen on 127.0.0.1 or 0.0.0.0 only";
-        Some(Finding::warning("listener-not-judged", text).with_try(remedy))
+        Some(Finding::warning(Code::ListenerNotJudged, text).with_try(remedy))
     }
 
     fn nobody(&self, place: Place, is_sent: bool) -> Option<Finding> {
@@ -221,11 +221,11 @@ impl Look<'_> {
                 "{} is published by nobody: no rule of table nat sends it to a container",
                 self.what()
             );
-            Finding::warning("nobody-publishes", text)
+            Finding::warning(Code::NobodyPublishes, text)
                 .with_try("start the container, or mend ports; chain = \"INPUT\" is for programs of this host")
         } else {
             let text = format!("{} is hidden, but no program listens on it", self.what());
-            Finding::warning("nobody-listens", text)
+            Finding::warning(Code::NobodyListens, text)
                 .with_try("start the program, or mend ports: `ss -lntu` lists who listens where")
         })
     }

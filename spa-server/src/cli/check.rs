@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
 
 use crate::backend::nftables::later;
-use crate::backend::{existing, families, iptables};
+use crate::backend::{BackendError, existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
-use crate::config::{Colour, Config, Finding};
+use crate::config::{Code, Colour, Config, Finding};
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
 
@@ -45,7 +45,8 @@ fn report(paths: &Paths) -> Report {
             access(keys)
         }
         Err(error) => {
-            findings.push(Finding::error("clients", error.to_string()));
+            let remedy = format!("ls -ld {} {}", paths.clients.display(), paths.invites.display());
+            findings.push(Finding::error(Code::Clients, error.to_string()).with_try(remedy));
             Vec::new()
         }
     };
@@ -64,13 +65,13 @@ fn report(paths: &Paths) -> Report {
 
 /// What this host's own rules would do to what is let in.
 fn of_the_host(config: &Config) -> Vec<Finding> {
-    later::findings(config).unwrap_or_else(|error| {
-        let finding = Finding::warning(
-            "firewall-unread",
-            format!("the host's own rules were not looked at: {}", error.what),
-        );
-        vec![finding.with_try(error.hint.unwrap_or_else(|| "nft list ruleset".to_owned()))]
-    })
+    later::findings(config).unwrap_or_else(|error| vec![unread(&error)])
+}
+
+fn unread(error: &BackendError) -> Finding {
+    let text = format!("the host's own rules were not looked at: {}", error.what);
+    let remedy = error.hint.as_deref().unwrap_or("nft list ruleset");
+    Finding::warning(Code::FirewallUnread, text).with_try(remedy)
 }
 
 /// What of it is reachable all the same on this host, as it is now.
@@ -79,8 +80,7 @@ fn reachable(config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     if !rustix::process::geteuid().is_root() {
-        let text = "not run as root: whether protected ports can be reached past the firewall was not looked at";
-        return vec![Finding::warning("not-looked", text).with_try("the same as root")];
+        return vec![not_looked("not run as root").with_try("the same as root")];
     }
     let mut findings: Vec<Finding> = iptables::missing_ipset()
         .as_deref()
@@ -89,10 +89,7 @@ fn reachable(config: &Config) -> Vec<Finding> {
         .collect();
     match host() {
         Ok(host) => findings.extend(exposure::findings(config, &host)),
-        Err(what) => {
-            let text = format!("whether protected ports can be reached past the firewall was not looked at: {what}");
-            findings.push(Finding::warning("not-looked", text));
-        }
+        Err(what) => findings.push(not_looked(&what)),
     }
     findings
 }
@@ -108,9 +105,14 @@ fn host() -> Result<Host, String> {
     })
 }
 
+fn not_looked(why: &str) -> Finding {
+    let text = format!("whether protected ports can be reached past the firewall was not looked at: {why}");
+    Finding::warning(Code::NotLooked, text)
+}
+
 fn ipset_finding(why: &str) -> Finding {
     let text = format!("this host has no ipset ({why}): the kernel will not end grants, only the daemon closes them");
-    Finding::warning("no-ipset", text).with_try("modprobe ip_set_hash_net, or backend nftables")
+    Finding::warning(Code::NoIpset, text).with_try("modprobe ip_set_hash_net, or backend nftables")
 }
 
 fn access(keys: &KeyDirectory) -> Vec<Access> {
@@ -127,16 +129,17 @@ fn access(keys: &KeyDirectory) -> Vec<Access> {
 }
 
 fn key_finding(error: LoadError) -> Finding {
-    let remedy = spa_keys::Failure::from(error);
-    let finding = Finding::error("gateway-key", &remedy.what);
-    remedy
-        .hints
-        .first()
-        .map_or(finding.clone(), |hint| finding.with_try(hint))
+    let absent = error.is_absent().then(|| "spa-server init".to_owned());
+    let failure = spa_keys::Failure::from(error);
+    let finding = Finding::error(Code::GatewayKey, &failure.what);
+    match failure.hints.first().or(absent.as_ref()) {
+        Some(remedy) => finding.with_try(remedy),
+        None => finding,
+    }
 }
 
 fn broken_finding(broken: &spa_keys::BrokenFile) -> Finding {
-    let mut finding = Finding::error("broken-file", format!("disabled until it is whole: {}", broken.what));
+    let mut finding = Finding::error(Code::BrokenFile, format!("disabled until it is whole: {}", broken.what));
     finding = finding.in_file(&broken.path);
     finding.line = broken.line;
     broken
@@ -144,3 +147,6 @@ fn broken_finding(broken: &spa_keys::BrokenFile) -> Finding {
         .as_ref()
         .map_or(finding.clone(), |hint| finding.clone().with_try(hint))
 }
+
+#[cfg(test)]
+mod findings;

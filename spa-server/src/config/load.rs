@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
@@ -42,7 +43,7 @@ impl Config {
 }
 
 /// `users` are the names this host knows, if that is known.
-pub(super) fn check(
+pub(crate) fn check(
     file: &Path,
     source: &str,
     users: Option<&[String]>,
@@ -81,7 +82,7 @@ fn tcp_wrappers(raw: &RawTcpWrappers, findings: &mut Findings<'_>) -> TcpWrapper
 fn absolute(typed: Option<&Text>, default: &str, findings: &mut Findings<'_>) -> PathBuf {
     let path = PathBuf::from(typed.map_or(default, |text| text.get_ref()));
     if let Some(span) = typed.map(Spanned::span).filter(|_| !path.is_absolute()) {
-        let finding = Finding::error("relative-path", "the path does not begin with a slash");
+        let finding = Finding::error(Code::RelativePath, "the path does not begin with a slash");
         findings.at(&span, finding.with_try(default));
     }
     path
@@ -93,7 +94,7 @@ fn read_file(file: &Path) -> Result<String, Box<Finding>> {
     let mode = fs::metadata(file).map_or(0, |facts| facts.permissions().mode() & 0o7777);
     if mode & 0o002 != 0 {
         let finding = Finding::error(
-            "others-may-write",
+            Code::OthersMayWrite,
             format!("anybody may change this file (mode {mode:04o})"),
         );
         return Err(Box::new(
@@ -103,13 +104,17 @@ fn read_file(file: &Path) -> Result<String, Box<Finding>> {
     String::from_utf8(octets).map_err(|error| Box::new(not_utf8(file, &error)))
 }
 
-fn unreadable(file: &Path, error: &io::Error) -> Finding {
+pub(crate) fn unreadable(file: &Path, error: &io::Error) -> Finding {
     let shown = file.display();
     let finding = match error.kind() {
-        ErrorKind::NotFound => Finding::error("no-file", format!("{shown} does not exist")).with_try("spa-server init"),
-        ErrorKind::PermissionDenied => Finding::error("no-permission", format!("{shown} may not be read by this user"))
-            .with_try("the same as root, or as a member of the file's group"),
-        _ => Finding::error("unreadable", format!("{shown} cannot be read: {error}")),
+        ErrorKind::NotFound => {
+            Finding::error(Code::NoFile, format!("{shown} does not exist")).with_try("spa-server init")
+        }
+        ErrorKind::PermissionDenied => {
+            Finding::error(Code::NoPermission, format!("{shown} may not be read by this user"))
+                .with_try("the same as root, or as a member of the file's group")
+        }
+        _ => Finding::error(Code::Unreadable, format!("{shown} cannot be read: {error}")),
     };
     finding.in_file(file)
 }
@@ -118,7 +123,7 @@ fn not_utf8(file: &Path, error: &std::string::FromUtf8Error) -> Finding {
     let octets = error.as_bytes();
     let good = error.utf8_error().valid_up_to();
     let source = String::from_utf8_lossy(octets);
-    let finding = Finding::error("not-utf8", "this is not UTF-8")
+    let finding = Finding::error(Code::NotUtf8, "this is not UTF-8")
         .in_file(file)
         .at(&source, &(good..good + 1));
     finding.with_try("an editor that saves as UTF-8")

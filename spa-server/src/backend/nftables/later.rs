@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::place::{OWN_TABLE, Place};
 use super::tool;
 use crate::backend::BackendError;
-use crate::config::{BackendKind, Config, Finding, PortRange};
+use crate::config::{BackendKind, Code, Config, Finding, PortRange};
 use walk::{Dropped, Ruleset};
 
 /// A finding for each service of nftables that another table would shut although granted.
@@ -60,7 +60,7 @@ fn unnamed(config: &Config, ruleset: &Ruleset<'_>) -> Option<Finding> {
         "there is no chain {} in table {place}: until there is, the own table inet {OWN_TABLE} hides and opens",
         named.chain
     );
-    Some(Finding::warning("no-named-chain", text).with_try("load the host's ruleset, or correct [nftables]"))
+    Some(Finding::warning(Code::NoNamedChain, text).with_try("load the host's ruleset, or correct [nftables]"))
 }
 
 fn finding(service: &str, ports: PortRange, drop: &Dropped) -> Finding {
@@ -75,7 +75,7 @@ fn finding(service: &str, ports: PortRange, drop: &Dropped) -> Finding {
             drop.family, drop.table
         ),
     };
-    Finding::warning("later-drop", text).with_try(remedy)
+    Finding::warning(Code::LaterDrop, text).with_try(remedy)
 }
 
 #[cfg(test)]
