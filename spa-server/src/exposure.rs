@@ -30,14 +30,14 @@ pub struct Host {
 /// Whether there is anything to be looked for.
 #[must_use]
 pub fn concerns(config: &Config) -> bool {
-    guarded(config).next().is_some()
+    hidden(config).next().is_some()
 }
 
 /// What is reachable although protected, and what is protected although nobody is there.
 #[must_use]
 pub fn findings(config: &Config, host: &Host) -> Vec<Finding> {
     let mut findings: Vec<Finding> = jumps(config, host).collect();
-    for service in guarded(config) {
+    for service in hidden(config) {
         for ports in &service.ports {
             let look = Look {
                 service,
@@ -57,9 +57,20 @@ pub fn findings(config: &Config, host: &Host) -> Vec<Finding> {
     once
 }
 
+fn hidden(config: &Config) -> impl Iterator<Item = &Service> {
+    let by_firewall = |service: &&Service| service.backends.iter().copied().any(BackendKind::is_firewall);
+    let is_hidden = move |service: &&Service| service.protect && by_firewall(service);
+    config.services.iter().filter(is_hidden)
+}
+
+/// Those that iptables hides; what comes before the rules of nftables,
+/// [`earlier`](crate::backend::nftables::earlier) finds.
 fn guarded(config: &Config) -> impl Iterator<Item = &Service> {
-    let own = |service: &&Service| service.protect && service.backends.contains(&BackendKind::Iptables);
-    config.services.iter().filter(own)
+    hidden(config).filter(|service| is_by_iptables(service))
+}
+
+fn is_by_iptables(service: &Service) -> bool {
+    service.backends.contains(&BackendKind::Iptables)
 }
 
 /// Own jumps that are not the first in their chains.
@@ -120,7 +131,9 @@ impl Look<'_> {
                 findings.extend(self.not_judged(*family).filter(|_| sent.is_empty()));
             } else {
                 findings.extend(sent.iter().map(|passage| self.published(*family, rules, passage)));
-                findings.extend(self.before(*family, rules, &self.packet(*family)));
+                if is_by_iptables(self.service) {
+                    findings.extend(self.before(*family, rules, &self.packet(*family)));
+                }
             }
         }
         findings.extend(self.nobody(place, is_sent));
@@ -186,6 +199,8 @@ impl Look<'_> {
         );
         let remedy = if passage.rule.target.as_deref() == Some("REDIRECT") {
             "ports = [..] with the port it is sent to"
+        } else if !is_by_iptables(self.service) {
+            "backends = [\"iptables\"] and chain = \"FORWARD\", or \"DOCKER-USER\" where Docker runs"
         } else if rules.chain("filter", "DOCKER-USER").is_some() || passage.chain == "DOCKER" {
             "chain = \"DOCKER-USER\""
         } else {

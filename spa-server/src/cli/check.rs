@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
 
-use crate::backend::nftables::later;
+use crate::backend::nftables;
 use crate::backend::{BackendError, existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
-use crate::config::{Code, Colour, Config, Finding};
+use crate::config::{BackendKind, Code, Colour, Config, Finding};
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
 
@@ -65,7 +65,7 @@ fn report(paths: &Paths) -> Report {
 
 /// What this host's own rules would do to what is let in.
 fn of_the_host(config: &Config) -> Vec<Finding> {
-    later::findings(config).unwrap_or_else(|error| vec![unread(&error)])
+    nftables::inspect(config).unwrap_or_else(|error| vec![unread(&error)])
 }
 
 fn unread(error: &BackendError) -> Finding {
@@ -82,20 +82,29 @@ fn reachable(config: &Config) -> Vec<Finding> {
     if !rustix::process::geteuid().is_root() {
         return vec![not_looked("not run as root").with_try("the same as root")];
     }
-    let mut findings: Vec<Finding> = iptables::missing_ipset()
-        .as_deref()
-        .map(ipset_finding)
-        .into_iter()
-        .collect();
-    match host() {
+    let uses_iptables = uses(config, BackendKind::Iptables);
+    let missing = uses_iptables.then(iptables::missing_ipset).flatten();
+    let mut findings: Vec<Finding> = missing.as_deref().map(ipset_finding).into_iter().collect();
+    match host(uses_iptables) {
         Ok(host) => findings.extend(exposure::findings(config, &host)),
         Err(what) => findings.push(not_looked(&what)),
     }
     findings
 }
 
-fn host() -> Result<Host, String> {
+fn uses(config: &Config, backend: BackendKind) -> bool {
+    config
+        .services
+        .iter()
+        .any(|service| service.backends.contains(&backend))
+}
+
+/// Where no service is of iptables, a host without its programs has none of its rules.
+fn host(uses_iptables: bool) -> Result<Host, String> {
     let rules = families::available().into_iter().map(|family| {
+        if !uses_iptables && !iptables::is_there() {
+            return Ok((family, Ruleset::default()));
+        }
         let saved = iptables::saved(family).map_err(|error| error.to_string())?;
         Ok((family, Ruleset::parse(&saved)))
     });

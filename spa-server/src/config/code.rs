@@ -93,6 +93,7 @@ codes! {
     NobodyListens = "nobody-listens",
     NobodyPublishes = "nobody-publishes",
     NobodysService = "nobodys-service",
+    NotAsked = "not-asked",
     NotLinked = "not-linked",
     NotLooked = "not-looked",
     NotRefused = "not-refused",

@@ -8,12 +8,13 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use serde_json::{Value, json};
 use spa_keys::Paths;
 
 use super::{ipset_finding, not_looked, report, unread};
 use crate::backend::BackendError;
 use crate::backend::existing::Listener;
-use crate::backend::nftables::later;
+use crate::backend::nftables;
 use crate::backend::tcp_wrappers::inspect::{Source, complaint, faults, judge, linkage_finding};
 use crate::backend::tcp_wrappers::plan::Plan;
 use crate::backend::tcp_wrappers::program::Linkage;
@@ -30,15 +31,19 @@ const HEAD: &str = "gateway.host = \"gw\"\nlock-out.always-allow = [\"192.0.2.7\
 
 #[test]
 fn each_kind_says_exactly_this() {
-    let told: String = Code::ALL.iter().map(|code| told(*code)).collect();
     if std::env::var_os("UPDATE_FINDINGS").is_some() {
-        fs::write(TEXTS, &told).unwrap();
+        let all: String = Code::ALL.iter().map(|code| told(*code)).collect();
+        fs::write(TEXTS, all).unwrap();
     }
-    assert_eq!(
-        fs::read_to_string(TEXTS).unwrap(),
-        told,
-        "UPDATE_FINDINGS=1 writes it anew"
-    );
+    let texts = fs::read_to_string(TEXTS).unwrap();
+    let mut rest = texts.as_str();
+    for code in Code::ALL {
+        let told = told(*code);
+        let end = rest.match_indices("\n== ").next().map_or(rest.len(), |(at, _)| at + 1);
+        assert_eq!(rest[..end], told, "UPDATE_FINDINGS=1 writes {TEXTS} anew");
+        rest = &rest[end..];
+    }
+    assert_eq!(rest, "");
 }
 
 /// What is said of one kind; what comes with it is another kind's.
@@ -78,12 +83,12 @@ fn findings(code: Code) -> Vec<Finding> {
         Code::NoWayBack => of(&firewalled("ports = [\"tcp/22\"]\nprotect = true").replace("\"192.0.2.7\"", "")),
         Code::WayBackWaived => of("gateway.host = \"gw\"\nlock-out.allow-no-way-back = true\n"),
         // [nftables], [tcp-wrappers]
-        Code::HalfNamed => nftables("table = \"inet filter\""),
+        Code::HalfNamed => named_chain("table = \"inet filter\""),
         Code::BadTable => ["ip filter", "inet spa", "filter"]
             .iter()
-            .flat_map(|table| nftables(&format!("table = \"{table}\"\nchain = \"input\"")))
+            .flat_map(|table| named_chain(&format!("table = \"{table}\"\nchain = \"input\"")))
             .collect(),
-        Code::BadNamedChain => nftables("table = \"inet filter\"\nchain = \"SPA\""),
+        Code::BadNamedChain => named_chain("table = \"inet filter\"\nchain = \"SPA\""),
         Code::RelativePath => of("tcp-wrappers.hosts-allow = \"hosts.allow\"\n"),
         // Services
         Code::NoService => of(HEAD),
@@ -201,10 +206,15 @@ fn findings(code: Code) -> Vec<Finding> {
                 unread(&missing.clone().with_hint("install the package nftables")),
             ]
         }
-        Code::JumpNotFirst | Code::ReachableBefore => on_host(
-            "INPUT",
-            "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -j ACCEPT\n-A INPUT -j SPA\nCOMMIT\n",
-        ),
+        Code::JumpNotFirst | Code::ReachableBefore => {
+            let saved = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -j ACCEPT\n-A INPUT -j SPA\nCOMMIT\n";
+            let rules = [json!([{ "accept": null }]), json!([{ "jump": { "target": "SPA" } }])];
+            on_host("INPUT", saved)
+                .into_iter()
+                .chain(earlier("input", &rules))
+                .collect()
+        }
+        Code::NotAsked => earlier("forward", &[]),
         Code::PublishedPort => ["DNAT --to-destination 172.17.0.2:80", "REDIRECT --to-ports 80"]
             .iter()
             .flat_map(|target| {
@@ -213,6 +223,7 @@ fn findings(code: Code) -> Vec<Finding> {
                     &format!("*nat\n-A PREROUTING -p tcp --dport 8080 -j {target}\n"),
                 )
             })
+            .chain(earlier("prerouting", &[json!([{ "dnat": { "addr": "10.0.0.2" } }])]))
             .collect(),
         Code::ListenerNotJudged | Code::NobodyPublishes => on_host("FORWARD", ""),
         Code::NobodyListens => on_host("INPUT", "").into_iter().chain(on_quiet_host()).collect(),
@@ -276,7 +287,7 @@ fn always_allow(network: &str) -> Vec<Finding> {
     ))
 }
 
-fn nftables(keys: &str) -> Vec<Finding> {
+fn named_chain(keys: &str) -> Vec<Finding> {
     of(&format!("{HEAD}[nftables]\n{keys}\n"))
 }
 
@@ -366,13 +377,33 @@ fn exposed(chain: &str, host: &Host) -> Vec<Finding> {
     exposure::findings(&config, host)
 }
 
-/// What an nftables service meets on a host with these items in its ruleset.
+/// An nftables service whose rules go into the chain input of this table.
+fn in_table(table: &str) -> Config {
+    let text = service("nftables", "ports = [\"tcp/22\"]\nprotect = true");
+    let named = format!("{text}[nftables]\ntable = \"inet {table}\"\nchain = \"input\"\n");
+    Config::from_text("server.toml", &named).unwrap().0
+}
+
+/// What it meets in a chain of this hook with these rules.
+fn earlier(hook: &str, rules: &[Value]) -> Vec<Finding> {
+    let kind = if hook == "prerouting" { "nat" } else { "filter" };
+    let chain = json!({ "family": "inet", "table": "filter", "name": "input", "hook": hook, "type": kind });
+    let rule = |(number, expr): (usize, &Value)| {
+        json!({ "rule": {
+            "family": "inet", "table": "filter", "chain": "input", "handle": number + 4, "expr": expr
+        } })
+    };
+    let items: Vec<Value> = std::iter::once(json!({ "chain": chain }))
+        .chain(rules.iter().enumerate().map(rule))
+        .collect();
+    nftables::earlier::findings_in(&in_table("filter"), &json!({ "nftables": items }))
+}
+
+/// What it meets on a host with these items in its ruleset.
 fn later(items: &[String]) -> Vec<Finding> {
-    let text = service("nftables", "ports = [\"tcp/22\"]");
-    let named = format!("{text}[nftables]\ntable = \"inet mine\"\nchain = \"input\"\n");
-    let (config, _) = Config::from_text("server.toml", &named).unwrap();
+    let config = in_table("mine");
     let ruleset = serde_json::from_str(&format!("{{\"nftables\": [{}]}}", items.join(", "))).unwrap();
-    later::findings_in(&config, &ruleset)
+    nftables::later::findings_in(&config, &ruleset)
 }
 
 fn source<'a>(name: &'a str, text: &'a str) -> Source<'a> {
