@@ -282,28 +282,6 @@ class Stop(Crash):
         self.assertRegex(second.stderr, r"(?i)run|lock|already")
         self.open_door(10)
 
-    def test_a_dry_run_may_run_beside_it(self) -> None:
-        self.gateway.start()
-        argv = self.gateway.host.argv(harness.BIN / "spa-server", "run", "--dir", self.gateway.dir, "--dry-run")
-        beside = harness.Process(argv)
-        self.addCleanup(beside.end)
-        eventually(lambda: beside.out == ["ready"], 10, "ready beside the daemon")
-        self.open_door(10)
-        beside.process.send_signal(signal.SIGTERM)
-        self.assertEqual(beside.wait(), 0)
-        self.assertFalse(self.gateway.status()["dry_run"], "the control socket is the daemon's")
-
-
-    def test_a_dry_run_spends_no_invite(self) -> None:
-        text = self.gateway.invite("bob")
-        self.gateway.start("--dry-run")
-        self.friend.send(harness.enroll_datagram(text, harness.fresh_keys(self.gateway)), GATEWAY[4])
-        eventually(lambda: "would enroll" in self.gateway.log(), what="it says what it would do")
-        self.barrier()
-        self.assertFalse((self.gateway.dir / "clients.d" / "bob.toml").exists())
-        (invite,) = self.gateway.keys_json("list")["invites"]
-        self.assertEqual(invite["state"], "live")
-
 
 class Reload(Crash):
     def setUp(self) -> None:

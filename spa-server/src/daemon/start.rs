@@ -11,7 +11,7 @@ use spa_keys::{Exit, Failure};
 use spa_keys::{Paths, Watch};
 use spa_proto::{Gateway, Listen, Sieve, Windows};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
 use crate::backend::{Door, Opening};
@@ -145,6 +145,9 @@ impl Daemon {
         } else {
             self.restore_grants()
         };
+        if self.dry_run {
+            self.say_hidden();
+        }
         self.doors.protect().map_err(failure)?;
         self.doors.self_test().map_err(failure)?;
         self.review_grants();
@@ -153,6 +156,24 @@ impl Daemon {
         self.shut_overdue(&overdue);
         self.say_clock();
         Ok(())
+    }
+
+    /// What a dry run leaves open.
+    fn say_hidden(&self) {
+        for service in &self.config.services {
+            let ports: Vec<_> = service.ports.iter().map(ToString::to_string).collect();
+            let (name, ports, backends) = (
+                &service.name,
+                ports.join(", "),
+                self.doors.names(&service.name).join(", "),
+            );
+            let verb = if service.protect {
+                "would hide"
+            } else {
+                "would open to grants"
+            };
+            info!(service = name, ports, backends, "{verb}");
+        }
     }
 
     /// Grants of this boot whose end has not come and is no further off than the cap live on; the others are
