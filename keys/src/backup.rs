@@ -9,7 +9,7 @@
 //! end SHA-256-of-all-above
 //! ```
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -105,14 +105,15 @@ impl Backup {
             .map(|(place, text)| place.to_string().len() + text.len() + 64);
         // Room for all, so that the secrets in it are never moved.
         let mut out = Zeroizing::new(String::with_capacity(256 + lengths.sum::<usize>()));
-        out.push_str(&format!("{HEADER}{}\n", units::format_time(self.made)));
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{HEADER}{}", units::format_time(self.made));
         for (place, text) in &self.files {
-            out.push_str(&format!("file {place} {}\n", text.len()));
+            let _ = writeln!(out, "file {place} {}", text.len());
             out.push_str(text);
             out.push('\n');
         }
         let end = check(&out);
-        out.push_str(&format!("end {end}\n"));
+        let _ = writeln!(out, "end {end}");
         out
     }
 
@@ -209,6 +210,10 @@ mod tests {
         }
     }
 
+    fn ended(contents: &str) -> String {
+        format!("{contents}end {}\n", check(contents))
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let text = backup().to_text();
@@ -247,8 +252,7 @@ mod tests {
             "",
         ] {
             assert_eq!(Place::parse(name), None, "{name}");
-            let mut text = format!("{HEADER}2026-11-22T18:30:00Z\nfile {name} 0\n\n");
-            text.push_str(&format!("end {}\n", check(&text)));
+            let text = ended(&format!("{HEADER}2026-11-22T18:30:00Z\nfile {name} 0\n\n"));
             assert_eq!(Backup::parse(&text).unwrap_err(), BackupError::Name, "{name}");
         }
     }
@@ -257,9 +261,7 @@ mod tests {
         #[test]
         fn nothing_panics(body: String) {
             let _ = Backup::parse(&body);
-            let mut text = format!("{HEADER}2026-11-22T18:30:00Z\n{body}");
-            text.push_str(&format!("end {}\n", check(&text)));
-            let _ = Backup::parse(&text);
+            let _ = Backup::parse(&ended(&format!("{HEADER}2026-11-22T18:30:00Z\n{body}")));
         }
     }
 }

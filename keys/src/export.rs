@@ -30,7 +30,9 @@ pub fn export(text: &str, secrets: Secrets) -> Result<Zeroizing<String>, Fault> 
     let mut document = document.map_err(|error| Fault::at(text, &error.span().unwrap_or_default(), error.message()))?;
     take_out(&mut document, "replaces");
     if secrets == Secrets::LeftOut {
-        SECRETS.iter().for_each(|key| take_out(&mut document, key));
+        for key in SECRETS {
+            take_out(&mut document, key);
+        }
     }
     Ok(Zeroizing::new(document.to_string()))
 }

@@ -8,17 +8,18 @@ use spa_proto::{PublicKey, UnixTime};
 use crate::directory::{ClientState, ClientView, KeyDirectory};
 use crate::invites::{Invite, InviteState};
 use crate::name::ClientName;
+use crate::text::fingerprint;
 
 /// How long ago a knock still shows that its sender needs an identity.
 pub const RECENT: Duration = Duration::from_hours(30 * 24);
 
 /// A client's last knock: when, and for which gateway identity it was sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// When, by the gateway's clock, in whole seconds.
     pub at: UnixTime,
-    /// The identity.
-    pub identity: PublicKey,
+    /// The identity's fingerprint.
+    pub identity: String,
 }
 
 /// How far a client is.
@@ -85,17 +86,20 @@ impl<'a, F: Fn(&PublicKey) -> Option<Seen>> Rotation<'a, F> {
         self.directory.invites().find(|invite| live(invite) && replaces(invite))
     }
 
-    /// The identity that a client has shown that it knows: by its last knock, else by the invite that made it.
-    pub fn identity_of(&self, client: ClientView<'_>) -> Option<PublicKey> {
+    /// The fingerprint of the identity that a client has shown that it knows: by its last knock, else by the invite that made it.
+    pub fn identity_of(&self, client: ClientView<'_>) -> Option<String> {
         let key = client.public_key();
         let spent_by = |invite: &&Invite| invite.spent.as_ref().and_then(crate::Spent::public_key) == Some(*key);
         let knocked = (self.seen)(key).map(|seen| seen.identity);
-        knocked.or_else(|| self.directory.invites().find(spent_by)?.gateway)
+        knocked.or_else(|| {
+            let gateway = self.directory.invites().find(spent_by)?.gateway?;
+            Some(fingerprint(&gateway))
+        })
     }
 
     /// How far a client is on its way to `newest`.
-    pub fn progress(&self, client: ClientView<'_>, newest: &PublicKey) -> Progress {
-        if self.identity_of(client) == Some(*newest) {
+    pub fn progress(&self, client: ClientView<'_>, newest: &str) -> Progress {
+        if self.identity_of(client).as_deref() == Some(newest) {
             return Progress::Moved;
         }
         match self.successor(client.name()) {
@@ -116,18 +120,18 @@ impl<'a, F: Fn(&PublicKey) -> Option<Seen>> Rotation<'a, F> {
     }
 
     /// The active clients that may need the identity `old`, made at `created`, and have not been replaced.
-    pub fn needs(&self, old: &PublicKey, created: UnixTime) -> Vec<ClientView<'a>> {
+    pub fn needs(&self, old: &str, created: UnixTime) -> Vec<ClientView<'a>> {
         let mut active = self.active();
         active.retain(|client| !self.is_replaced(*client) && self.may_need(*client, old, created));
         active
     }
 
     /// Who knocked with it within 30 days; and who was enrolled within 30 days and has not shown another one.
-    fn may_need(&self, client: ClientView<'_>, old: &PublicKey, created: UnixTime) -> bool {
+    fn may_need(&self, client: ClientView<'_>, old: &str, created: UnixTime) -> bool {
         let recent = |at: UnixTime| at.saturating_add(RECENT) > self.now;
         match (self.identity_of(client), (self.seen)(client.public_key())) {
-            (Some(identity), Some(seen)) => identity == *old && recent(seen.at),
-            (Some(identity), None) => identity == *old && client.enrolled().is_none_or(recent),
+            (Some(identity), Some(seen)) => identity == old && recent(seen.at),
+            (Some(identity), None) => identity == old && client.enrolled().is_none_or(recent),
             (None, _) => client.enrolled().is_none_or(|at| recent(at) && at >= created),
         }
     }

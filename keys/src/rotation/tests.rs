@@ -76,6 +76,7 @@ impl Place {
     }
 
     fn knocked(&mut self, key: u8, identity: PublicKey, at: UnixTime) {
+        let identity = fingerprint(&identity);
         self.seen.insert(PublicKey([key; 32]), Seen { at, identity });
     }
 
@@ -86,20 +87,20 @@ impl Place {
 
     fn needs(&self) -> Vec<String> {
         let directory = self.load();
-        let needs = self.rotation(&directory).needs(&OLD, days_ago(300));
+        let needs = self.rotation(&directory).needs(&fingerprint(&OLD), days_ago(300));
         needs.iter().map(|view| view.name().to_owned()).collect()
     }
 
     fn progress(&self, name: &str) -> Progress {
         let directory = self.load();
         let client = directory.client_named(name).unwrap();
-        self.rotation(&directory).progress(client, &NEW)
+        self.rotation(&directory).progress(client, &fingerprint(&NEW))
     }
 
     fn rotation<'a>(&'a self, directory: &'a KeyDirectory) -> Rotation<'a, impl Fn(&PublicKey) -> Option<Seen>> {
         Rotation {
             directory,
-            seen: |key: &PublicKey| self.seen.get(key).copied(),
+            seen: |key: &PublicKey| self.seen.get(key).cloned(),
             now: NOW,
         }
     }
