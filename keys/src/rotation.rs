@@ -119,20 +119,20 @@ impl<'a, F: Fn(&PublicKey) -> Option<Seen>> Rotation<'a, F> {
             .is_some_and(|after| own.is_none_or(|own| after.at >= own.at && after.identity != own.identity))
     }
 
-    /// The active clients that may need the identity `old`, made at `created`, and have not been replaced.
-    pub fn needs(&self, old: &str, created: UnixTime) -> Vec<ClientView<'a>> {
+    /// The active clients that may need the identity `old` and have not been replaced.
+    pub fn needs(&self, old: &str) -> Vec<ClientView<'a>> {
         let mut active = self.active();
-        active.retain(|client| !self.is_replaced(*client) && self.may_need(*client, old, created));
+        active.retain(|client| !self.is_replaced(*client) && self.may_need(*client, old));
         active
     }
 
     /// Who knocked with it within 30 days; and who was enrolled within 30 days and has not shown another one.
-    fn may_need(&self, client: ClientView<'_>, old: &str, created: UnixTime) -> bool {
+    fn may_need(&self, client: ClientView<'_>, old: &str) -> bool {
         let recent = |at: UnixTime| at.saturating_add(RECENT) > self.now;
         match (self.identity_of(client), (self.seen)(client.public_key())) {
             (Some(identity), Some(seen)) => identity == old && recent(seen.at),
             (Some(identity), None) => identity == old && client.enrolled().is_none_or(recent),
-            (None, _) => client.enrolled().is_none_or(|at| recent(at) && at >= created),
+            (None, _) => client.enrolled().is_none_or(recent),
         }
     }
 

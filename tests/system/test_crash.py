@@ -270,24 +270,6 @@ class Record(Crash):
         self.gateway.start()
         self.assert_nothing_open()
 
-    def mount_small(self, folder: Path) -> None:
-        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
-        kept = folder.with_name("state.kept")
-        folder.rename(kept)
-        folder.mkdir(mode=0o700)
-        harness.run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
-        self.addCleanup(harness.at_end(lambda: harness.void(harness.run("umount", "-l", folder, check=False))))
-        harness.run("cp", "-a", f"{kept}/.", folder)
-
-    def fill(self, path: Path) -> None:
-        with path.open("wb", buffering=0) as file:
-            for size in (1 << 16, 4096, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
-
 
 class Stop(Crash):
     def test_sigterm_ends_with_0_and_keeps_doors(self) -> None:

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use spa_keys::{ClientView, Exit, Failure, GatewayKey, Invite, LoadError, file, text};
-use spa_proto::{PublicKey, UnixTime};
+use spa_proto::PublicKey;
 
 use super::{keys_of, rotation};
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::last;
 pub fn run(context: &Context, fingerprint: &str, force: bool, remove_replaced: bool) -> Result<(), Failure> {
     let _lock = context.lock()?;
     let mut key = context.gateway_key()?;
-    let (old, created) = find(&key, fingerprint)?;
+    let old = find(&key, fingerprint)?;
     let directory = context.directory()?;
     let last = match last::surely(&context.paths, &keys_of(&directory)) {
         Err(failure) if !force => return Err(failure.hint("--force, which may shut clients out")),
@@ -22,7 +22,7 @@ pub fn run(context: &Context, fingerprint: &str, force: bool, remove_replaced: b
     let rotation = rotation(&directory, &last, context);
     let refused = |fault| LoadError::fault(&context.paths.gateway_key, fault);
     key.drop_identity(&old).map_err(refused)?;
-    let needing = rotation.needs(fingerprint, created);
+    let needing = rotation.needs(fingerprint);
     let invites = rotation.invites_with(&old);
     let is_needed = !needing.is_empty() || !invites.is_empty();
     if is_needed && !force {
@@ -52,10 +52,10 @@ pub fn run(context: &Context, fingerprint: &str, force: bool, remove_replaced: b
     context.answer(&facts, || plain(fingerprint, &replaced, remove_replaced, &shut_out))
 }
 
-fn find(key: &GatewayKey, fingerprint: &str) -> Result<(PublicKey, UnixTime), Failure> {
+fn find(key: &GatewayKey, fingerprint: &str) -> Result<PublicKey, Failure> {
     let mut own = key.identities().iter();
     let found = own.find(|dated| text::fingerprint(dated.identity.public()) == fingerprint);
-    let found = found.map(|dated| (*dated.identity.public(), dated.created));
+    let found = found.map(|dated| *dated.identity.public());
     let absent = || Failure::new(Exit::Failed, "this gateway holds no identity with that fingerprint");
     found.ok_or_else(|| absent().hint("spa-keys gateway show"))
 }
