@@ -250,6 +250,35 @@ fn who_lags_is_invited_again_and_shut_out_only_by_force() {
 }
 
 #[test]
+fn whoever_is_revoked_does_not_come_back_by_a_rotation() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    gateway.add("bob", "");
+    let out = gateway.path("out");
+    gateway.run(&format!("gateway rotate --out {}", out.display()));
+    let done = gateway.run("set anna --label x");
+    assert_eq!(
+        done.err,
+        "warning: the invite for anna.2, which will take the place of anna, stays as it is\n"
+    );
+    let done = gateway.run("revoke anna");
+    assert!(
+        done.err
+            .contains("The invite for anna.2, which would have taken its place, is withdrawn.\n")
+    );
+    gateway.enroll(&fs::read_to_string(out.join("bob.2.txt")).unwrap());
+    let done = gateway.run("revoke bob");
+    assert_eq!(done.err, "warning: bob.2 took the place of bob and stays as it is\n");
+    let live = gateway.json("list")["invites"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|i| i["state"] == "live")
+        .count();
+    assert_eq!(live, 0);
+}
+
+#[test]
 fn an_invite_that_carries_the_old_identity_keeps_it() {
     let gateway = Gateway::new();
     gateway.record(&[]);

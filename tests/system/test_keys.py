@@ -8,6 +8,7 @@ import shutil
 import unittest
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import harness
 import spa1
@@ -193,6 +194,20 @@ class Moving(Keys):
             self.friend.send(sent["bob"], GATEWAY[4])
         self.friend.send(sent["alice"], GATEWAY[4])
         eventually(lambda: self.gateway.status()["accepted"]["open"] == 3, what="alice's record is forgotten")
+
+
+class Sweep(Keys):
+    def test_invites_long_over_are_forgotten_and_others_are_not(self) -> None:
+        for name, days in (("long-ago", 3), ("lately", 1)):
+            self.gateway.invite(name)
+            (file,) = (self.gateway.dir / "invites.d").glob(f"{name}@*.toml")
+            ended = datetime.now(UTC) - timedelta(days=days)
+            text = re.sub(r'ends = ".*"', f'ends = "{ended:%Y-%m-%dT%H:%M:%SZ}"', file.read_text())
+            file.write_text(text)
+        self.gateway.start()
+        names = lambda: [invite["name"] for invite in self.gateway.keys_json("list")["invites"]]  # noqa: E731
+        self.assertIn("lately", names())
+        eventually(lambda: names() == ["lately"], 6, "the older one is forgotten")
 
 
 class FullDisk(Keys):

@@ -9,8 +9,11 @@ use crate::cli::{SetArgs, Setting};
 use crate::context::Context;
 use crate::describe;
 use crate::list::no_client;
+use crate::successors;
 
 pub fn revoke(context: &Context, name: &ClientName) -> Result<(), Failure> {
+    // First: nobody enrolls by it between the two.
+    successors::withdraw_invite(context, name)?;
     let edit = ClientEdit {
         revoked: Some(Some(context.now)),
         ..ClientEdit::default()
@@ -85,6 +88,9 @@ fn change(
         edit.apply(&path(context, name))?;
         directory.reload_file(Kind::Client, name.as_str());
     }
+    if edit.is_some() {
+        successors::warn(context, &directory, name);
+    }
     if let Some(client) = directory.client_named(name.as_str()) {
         let said = if edit.is_some() { done } else { nothing };
         context.answer(&describe::client(client, context.now, None), || {
@@ -111,6 +117,7 @@ pub fn remove(context: &Context, name: &ClientName) -> Result<(), Failure> {
         file::remove(&path(context, name))?;
     }
     invites.iter().try_for_each(|path| file::remove(path))?;
+    successors::warn(context, &directory, name);
     let facts = json!({ "name": name.as_str(), "client_removed": client, "invites_removed": invites.len() });
     context.answer(&facts, || match (client, invites.len()) {
         (true, 0) => format!("client {name} removed"),

@@ -21,6 +21,7 @@ mod reset;
 mod rotate;
 mod server;
 mod show;
+mod successors;
 
 use std::process::ExitCode;
 
