@@ -331,6 +331,30 @@ fn renaming() {
 }
 
 #[test]
+fn a_lost_authenticator_gets_another_secret() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "--one-time-code=8 --widen /24");
+    let code = |gateway: &Gateway| gateway.client("anna").terms.one_time_code.map(|code| code.to_base32());
+    let first = code(&gateway).unwrap();
+    let done = gateway.run("set anna --one-time-code 6 --widen none");
+    assert_eq!((done.code, done.out.as_str()), (0, "anna changed\n"));
+    let second = code(&gateway).unwrap();
+    assert!(first != second && done.err.contains(&format!("secret={}&", *second)));
+    let client = gateway.client("anna");
+    assert_eq!(
+        (client.terms.one_time_code.unwrap().digits, client.terms.policy.widen.v4),
+        (6, 32)
+    );
+    gateway.run("set anna --one-time-code none --widen /16,/48");
+    let terms = gateway.client("anna").terms;
+    assert_eq!(
+        (terms.one_time_code, terms.policy.widen.v4, terms.policy.widen.v6),
+        (None, 16, 48)
+    );
+    assert_eq!(gateway.run("set anna --one-time-code 7").code, 64);
+}
+
+#[test]
 fn a_client_goes_to_another_gateway() {
     let (here, there) = (Gateway::new(), Gateway::new());
     here.add("anna", "--label phone --expires 2030-01-01 --one-time-code");

@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use serde_json::json;
-use spa_keys::{ClientEdit, ClientName, ClientView, Exit, Failure, InviteState, KeyDirectory, Kind, file};
+use spa_keys::{
+    Client, ClientEdit, ClientName, ClientView, Exit, Failure, InviteState, KeyDirectory, Kind, OneTimeCode, file,
+};
 
 use crate::cli::{SetArgs, Setting};
 use crate::context::Context;
 use crate::describe;
 use crate::list::no_client;
-use crate::successors;
+use crate::{show, successors};
 
 pub fn revoke(context: &Context, name: &ClientName) -> Result<(), Failure> {
     // First: nobody enrolls by it between the two.
@@ -50,6 +54,7 @@ pub fn set(context: &Context, args: SetArgs) -> Result<(), Failure> {
     if cleared && !sources.is_empty() {
         return Err(Failure::new(Exit::Usage, "--sources: either any or networks, not both"));
     }
+    let rng = &mut UnwrapErr(SysRng);
     let edit = ClientEdit {
         services: args.services.map(|services| services.0),
         label: args.label,
@@ -57,13 +62,24 @@ pub fn set(context: &Context, args: SetArgs) -> Result<(), Failure> {
         address: args.address,
         sources: (!args.sources.is_empty()).then_some(sources),
         max_duration: args.max_duration.map(Setting::into_option),
+        widen: args.widen.map(|widen| widen.into_option().unwrap_or_default()),
+        one_time_code: args
+            .one_time_code
+            .map(|digits| Some(OneTimeCode::generate(digits.into_option()?, rng))),
         revoked: None,
     };
     if edit == ClientEdit::default() {
         let failure = Failure::new(Exit::Usage, "nothing to set");
         return Err(failure.hint(format!("spa-keys set {} --expires 2027-01-01", args.name)));
     }
-    change(context, &args.name, "changed", "is as it was", |_| Some(edit))
+    let has_code = matches!(edit.one_time_code, Some(Some(_)));
+    change(context, &args.name, "changed", "is as it was", |_| Some(edit))?;
+    if has_code {
+        let host = context.server().ok().and_then(|server| server.host);
+        let client = Client::load(&path(context, &args.name))?;
+        show::one_time_code(&args.name, &client.terms, host.as_ref())?;
+    }
+    Ok(())
 }
 
 /// Changes a client's file under the lock and shows the client. No edit means that nothing is to be done.

@@ -275,6 +275,12 @@ pub struct SetArgs {
     /// Only addresses within this network, or any; may be given again
     #[arg(long, value_name = "CIDR", value_parser = unless("any", parse_source))]
     pub sources: Vec<Setting<IpNet>>,
+    /// Open a whole prefix around its address: /24, /64 or /24,/64, or none
+    #[arg(long, value_name = "LENGTHS", value_parser = unless("none", widen))]
+    pub widen: Option<Setting<Widen>>,
+    /// Each opening needs a one-time code of 6 or 8 digits, with a new secret that is shown once on stderr; or none
+    #[arg(long, value_name = "DIGITS", value_parser = unless("none", digits))]
+    pub one_time_code: Option<Setting<u8>>,
     /// A text for people
     #[arg(long)]
     pub label: Option<Label>,
