@@ -6,6 +6,7 @@ mod close_overdue;
 mod confirm;
 mod init;
 mod report;
+mod restore;
 mod run;
 
 use std::ffi::OsString;
@@ -126,6 +127,11 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Make a gateway from what `spa-keys backup` wrote; it begins with a wait, since it has no replay record
+    Restore {
+        /// The backup; - reads it from stdin
+        file: PathBuf,
+    },
     /// Take out everything that was ever put anywhere
     Uninstall,
 }
@@ -201,6 +207,7 @@ impl Cli {
                 report::explain,
             ),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
+            Command::Restore { file } => restore::restore(&paths, &file, places.json),
             Command::Uninstall => run::uninstall(&paths, places.json),
         };
         end(outcome)

@@ -283,7 +283,7 @@ def remove_leftovers() -> None:
             remove_namespace(found[0])
     for folder in Path(tempfile.gettempdir()).glob("spa-system-*"):
         if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
-            for mounted in folder.glob("*/state"):
+            for mounted in (*folder.glob("*/state"), *folder.glob("*/clients.d")):
                 run("umount", "-l", mounted, check=False)
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -857,3 +857,23 @@ class SystemTest(unittest.TestCase):
     def enrolled(self, name: str) -> bool:
         clients = self.gateway.keys_json("list")["clients"]
         return any(client["name"] == name and client["state"] == "active" for client in clients)
+
+    # Disks
+
+    def mount_small(self, folder: Path, size: str = "8m") -> None:
+        """Puts a folder of the test on a file system of its own; undone at the end."""
+        kept = folder.with_name(f"{folder.name}.kept")
+        folder.rename(kept)
+        folder.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", folder)
+        self.addCleanup(at_end(lambda: void(run("umount", "-l", folder, check=False))))
+        run("cp", "-a", f"{kept}/.", folder)
+
+    def fill(self, path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            for size in (1 << 16, 4096, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue

@@ -66,6 +66,24 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
     sync_directory(path)
 }
 
+/// Gives a file another name in its directory, where nothing has that name.
+///
+/// # Errors
+///
+/// [`FileError::Exists`] when something has it; [`FileError::Absent`] when there is no such file.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // As above: a link never replaces; a crash between leaves both names, of which `list` complains.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to).map_err(|error| FileError::io(to, "write", error))?;
+            fs::remove_file(from).map_err(|error| FileError::io(from, "remove", error))?;
+        }
+        Err(Errno::NOENT) => return Err(FileError::Absent { path: from.to_owned() }),
+        renamed => renamed.map_err(|error| FileError::io(to, "write", error.into()))?,
+    }
+    sync_directory(to)
+}
+
 /// Takes a file away, durably.
 ///
 /// # Errors

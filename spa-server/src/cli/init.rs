@@ -38,7 +38,7 @@ pub(super) fn init(paths: &Paths, arguments: &InitArguments, as_json: bool) -> R
     Ok(())
 }
 
-fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
+pub(super) fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
     let made = [
         &paths.config,
         &paths.gateway_key,
@@ -55,7 +55,7 @@ fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
             );
             Err(failure
                 .hint("spa-server check")
-                .hint("spa-server init --dir ANOTHER-FOLDER"))
+                .hint("the same with --dir ANOTHER-FOLDER"))
         }
         None => Ok(()),
     }
