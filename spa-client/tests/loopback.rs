@@ -89,7 +89,7 @@ fn once_is_one_round_and_quick() {
     // Ports in their order, on each a request for each length of time.
     arrivals.sort_by_cached_key(|arrival| judge.accept(arrival).request().timestamp);
     let ports: Vec<_> = arrivals.iter().map(|arrival| arrival.port).collect();
-    let [first, second] = *known.ports.numbers().collect::<Vec<_>>() else {
+    let [first, second] = *known.home.ports.numbers().collect::<Vec<_>>() else {
         panic!()
     };
     assert_eq!(ports, [first, first, second, second]);
@@ -187,7 +187,7 @@ fn an_enrollment_is_repeated_and_then_opens() {
         let device = Device::new();
         let text = invite(host, &mailbox.ports, "ssh=tcp/22,db", Demands::default()).to_text();
         let mut judge = Judge::new(&mailbox.ports);
-        let enroll = ["enroll", "--profile", "gw", "--json"];
+        let enroll = ["enroll", "--profile", "gw", "--json", "--no-proof"];
         for words in [
             [&enroll[..], &["-"]].concat(),
             enroll.to_vec(),
@@ -201,7 +201,7 @@ fn an_enrollment_is_repeated_and_then_opens() {
             assert_eq!(output.status.code(), Some(0));
             assert_eq!(json(&output)["sent"].as_array().unwrap().len(), 3);
         }
-        let made = device.read("gw");
+        let made = device.read("gw").home;
         device.command(&["open", "gw", "ssh", "--once"]).assert().success();
         let arrivals = mailbox.close();
         assert_three_rounds(&arrivals[..3]);
@@ -224,12 +224,12 @@ fn nothing_is_lost_when_the_host_is_wrong_at_first() {
     let device = Device::new();
     let text = invite("nosuch.invalid", &mailbox.ports, "ssh", Demands::default()).to_text();
     device.command(&["enroll", &text]).assert().code(1);
-    let before = device.read("nosuch.invalid");
+    let before = device.read("nosuch.invalid").home;
     device
         .command(&["enroll", &text, "--host", "127.0.0.1"])
         .assert()
         .success();
-    let after = device.read("nosuch.invalid");
+    let after = device.read("nosuch.invalid").home;
     assert_eq!(after.host.as_str(), "127.0.0.1");
     assert_eq!(
         (after.secret.public(), &after.psk),
