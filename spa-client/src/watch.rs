@@ -45,8 +45,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) fn watch(args: &WatchArgs) -> Exit {
     let mut report = Report::new(&args.services);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
-    // Its events are its facts: the object of a report that failed is one more of them.
-    report.finish(outcome, Form::Text)
+    match outcome {
+        // Its events have said it all.
+        Ok(()) => Exit::Done,
+        failed => report.finish(failed, Form::Text),
+    }
 }
 
 fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {

@@ -2,71 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import secrets
 import shlex
 import shutil
+import socket
+import subprocess
+import threading
 import unittest
 from pathlib import Path
 
 import harness
+import spa1
+from device import CLIENT, Device
 from harness import (
-    BIN,
     FAMILIES,
-    FRIEND,
     GATEWAY,
     HOST_NAME,
     Done,
-    SystemTest,
     as_object,
     eventually,
     run,
 )
 
-CLIENT = str(BIN / "spa-client")
-
 
 def setUpModule() -> None:
     harness.require("ssh", "scp", "sftp", "ssh-keygen")
-
-
-class Device(SystemTest):
-    """The daemon runs, and a device is enrolled."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.gateway.start()
-        self.home = self.network.folder / "profiles"
-        self.ssh_config = self.network.folder / "ssh_config"
-
-    def enroll(self, name: str = "alice", services: str = "ssh", *options: str) -> None:
-        self.client("enroll", self.gateway.invite(name, services), *options)
-        eventually(lambda: self.enrolled(name), what=f"{name} enrolled")
-
-    def profile(self, name: str = HOST_NAME) -> Path:
-        return self.home / f"{name}.toml"
-
-    def change_profile(self, old: str, new: str, name: str = HOST_NAME) -> None:
-        text = self.profile(name).read_text()
-        self.assertIn(old, text)
-        self.profile(name).write_text(text.replace(old, new, 1))
-
-    def environment(self) -> list[str]:
-        return ["env", f"SPA_CONFIG_DIR={self.home}", f"HOME={self.network.folder}"]
-
-    def configure_ssh(self, block: str) -> None:
-        options = self.sshd.command("x", "-n")[3:-1]
-        settings = [options[at + 1] for at, word in enumerate(options) if word == "-o"]
-        lines = [f"    {setting.replace('=', ' ', 1)}" for setting in settings]
-        lines += [f"    IdentityFile {self.sshd.folder}/user", "    User root"]
-        self.ssh_config.write_text(f"{block}\nHost *\n" + "\n".join(lines) + "\n")
-
-    def through(self, *argv: str | Path, check: bool = True, **options: object) -> Done:
-        return self.friend.run(*self.environment(), *argv, check=check, **options)
-
-    def use_hosts(self, *lines: str) -> None:
-        """What the gateway's name means from now on."""
-        hosts = self.network.folder / "hosts"
-        hosts.write_text("\n".join(["127.0.0.1 localhost", "::1 localhost", *lines]) + "\n")
 
 
 class Through(Device):
@@ -111,6 +74,72 @@ class Through(Device):
                 self.configure_ssh(self.through(CLIENT, "ssh-config", HOST_NAME).stdout)
                 got = self.through("ssh", "-F", self.ssh_config, HOST_NAME, "echo inside").stdout
                 self.assertEqual(got, "inside\n")
+
+    def test_nothing_is_left_running(self) -> None:
+        """Both ways of being a proxy end with the connection."""
+        self.enroll()
+        for block in self.blocks()[:2]:
+            self.configure_ssh(block)
+            for _ in range(3):
+                self.through("ssh", "-F", self.ssh_config, HOST_NAME, "true")
+        left = lambda: run("pgrep", "-fc", f"{CLIENT} proxy {HOST_NAME}", check=False).stdout.strip()  # noqa: E731
+        eventually(lambda: left() == "0", what="no proxy left")
+
+    def proxy(self, stdin: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
+        argv = self.friend.argv(*self.environment(), CLIENT, "proxy", HOST_NAME, HOST_NAME, "5432", *options)
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=60)
+
+    def test_a_half_closed_connection_goes_on(self) -> None:
+        """The other side answers only once it has seen the end of what was sent."""
+        self.enroll("alice", "ssh,db")
+        service = self.network.gateway.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        self.addCleanup(service.close)
+        service.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        service.bind(("::", 5432))
+        service.listen(8)
+        sent = os.urandom(32 << 20)
+
+        def serve() -> None:
+            while True:
+                with contextlib.suppress(OSError), service.accept()[0] as connection:
+                    got = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+                    connection.sendall(hashlib.sha256(got).digest() + got[::-1] if got else b"")
+                    continue
+                return
+
+        threading.Thread(target=serve, daemon=True).start()
+        done = self.proxy(sent)
+        self.assertEqual(done.stderr, b"")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(done.stdout, hashlib.sha256(sent).digest() + sent[::-1])
+
+    def test_a_proxy_says_why(self) -> None:
+        self.enroll("alice", "ssh,db")
+        done = self.proxy(b"", "--timeout", "1s")
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"db is not running there", done.stderr)
+        done = self.proxy(b"", "--timeout", "1s", "--fdpass")
+        self.assertEqual(done.returncode, 1)
+
+    def test_two_gateways_the_first_dead(self) -> None:
+        self.enroll()
+        self.change_profile(f'host = "{HOST_NAME}"', 'host = "10.77.1.77"')
+        second = self.gateway.invite("alice.2")
+        self.client("enroll", "-", "--profile", HOST_NAME, "--also", stdin=second, check=False)
+        # One gateway cannot be in a profile twice: make the first one another that is dead.
+        text = self.profile().read_text()
+        dead = spa1.to_base64(spa1.public_key(secrets.token_bytes(32)))
+        public = spa1.to_base64(self.gateway.public)
+        self.profile().write_text(text.replace(public, dead, 1))
+        self.client("enroll", "-", "--profile", HOST_NAME, "--also", stdin=second)
+        eventually(lambda: self.enrolled("alice.2"))
+        done = self.client("open", HOST_NAME, "ssh", "--wait", "--timeout", "1s", "--json")
+        self.assertEqual(as_object(done.stdout)["services"], [{"name": "ssh", "state": "open"}])
+        self.assertIn("warning: 10.77.1.77: ssh did not open within 1s; trying gateway.test", done.stderr)
+        self.client("close", HOST_NAME, "ssh", "--once")
+        eventually(lambda: not self.gateway.entries(), what="closed at both")
+        words = ("-l", "root", "--", "echo", "inside")
+        self.assertEqual(self.ssh(*words, before=("--timeout", "1s")).stdout, "inside\n")
 
     def each_way(self) -> None:
         """Runs the tools over each family alone, handing over and copying."""
