@@ -93,11 +93,12 @@ fn destination(words: &Words<'_>, profile: &Profile) -> Result<(Host, NonZeroU16
         .args(words.options)
         .arg(host_word)
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
         .output()
         .map_err(|error| no_ssh(&error))?;
     let wrong = || {
-        Failure::new(Exit::Usage, "ssh does not understand these arguments")
+        let said = String::from_utf8_lossy(&asked.stderr);
+        let why = said.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
+        Failure::new(Exit::Usage, format!("ssh does not understand these arguments{why}"))
             .hint("ssh's arguments after PROFILE, a command for the gateway itself after --")
     };
     if !asked.status.success() {
