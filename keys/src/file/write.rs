@@ -39,6 +39,36 @@ pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileErr
     sync_directory(path)
 }
 
+/// Gives the file at `path` the name `new` as well, durably; never overwrites.
+///
+/// # Errors
+///
+/// As [`create_new`], and [`FileError::Absent`] when there is no file at `path`.
+pub fn link(path: &Path, new: &Path) -> Result<(), FileError> {
+    match fs::hard_link(path, new) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FileError::io(new, "write", error)),
+        linked => linked.map_err(|error| FileError::io(path, "link", error)),
+    }?;
+    sync_directory(new)
+}
+
+/// Gives the file at `path` the name `new` instead, durably; never overwrites.
+///
+/// # Errors
+///
+/// As [`link`].
+pub fn rename_new(path: &Path, new: &Path) -> Result<(), FileError> {
+    match renameat_with(CWD, path, CWD, new, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Err(FileError::io(new, "write", Errno::EXIST.into())),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            link(path, new)?;
+            return remove(path);
+        }
+        renamed => renamed.map_err(|error| FileError::io(path, "rename", error.into()))?,
+    }
+    sync_directory(new)
+}
+
 /// Makes a directory of exactly this mode, with its parents (mode 0755); one that exists is left as it is.
 ///
 /// # Errors
@@ -64,24 +94,6 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
         .set_permissions(Permissions::from_mode(mode))
         .map_err(refused)?;
     sync_directory(path)
-}
-
-/// Gives a file another name in its directory, where nothing has that name.
-///
-/// # Errors
-///
-/// [`FileError::Exists`] when something has it; [`FileError::Absent`] when there is no such file.
-pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // As above: a link never replaces; a crash between leaves both names, of which `list` complains.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            fs::hard_link(from, to).map_err(|error| FileError::io(to, "write", error))?;
-            fs::remove_file(from).map_err(|error| FileError::io(from, "remove", error))?;
-        }
-        Err(Errno::NOENT) => return Err(FileError::Absent { path: from.to_owned() }),
-        renamed => renamed.map_err(|error| FileError::io(to, "write", error.into()))?,
-    }
-    sync_directory(to)
 }
 
 /// Takes a file away, durably.

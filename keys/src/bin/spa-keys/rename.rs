@@ -18,7 +18,7 @@ pub fn run(context: &Context, name: &ClientName, to: &ClientName) -> Result<(), 
     }
     context.check_name(&directory, to.as_str())?;
     let path = |name: &ClientName| context.paths.clients.join(format!("{name}.toml"));
-    file::rename(&path(name), &path(to))?;
+    file::rename_new(&path(name), &path(to))?;
     context.answer(&json!({ "name": to.as_str(), "was": name.as_str() }), || {
         format!("{name} is called {to} now")
     })
