@@ -10,5 +10,5 @@ mod write;
 pub use error::FileError;
 pub use lock::Lock;
 pub use owner::{group_id, owner_of_secrets, user_id};
-pub use read::{Limits, read_text, read_text_at};
+pub use read::{Limits, check_private, read_text, read_text_at};
 pub use write::{create_dir, create_new, link, remove, rename_new, replace};
