@@ -22,7 +22,7 @@ class Units(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="spa-units-") as folder:
             for unit in (ROOT / "packaging" / "systemd").glob("*.service"):
                 # It looks for the program too.
-                text = unit.read_text().replace("/usr/sbin/spa-server", str(BIN / "spa-server"))
+                text = unit.read_text().replace("/usr/local/sbin/spa-server", str(BIN / "spa-server"))
                 self.assertIn(str(BIN), text)
                 (Path(folder) / unit.name).write_text(text)
             units = sorted(Path(folder).glob("*.service"))
