@@ -636,6 +636,18 @@ class Sshd:
         self.process.end()
 
 
+def is_greeted(host: Host, to: str, source: str, seconds: float) -> bool:
+    """A firewall lets nothing through; an sshd that refuses by libwrap says nothing, and hangs up after 5 s."""
+    with host.socket(inet(to), socket.SOCK_STREAM) as tcp:
+        tcp.bind((source, 0))
+        tcp.settimeout(seconds)
+        try:
+            tcp.connect((to, 22))
+            return tcp.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+
 def root_is_locked() -> bool:
     """A locked password shuts root out of an sshd that does not ask PAM."""
     try:
