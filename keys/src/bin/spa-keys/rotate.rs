@@ -11,6 +11,7 @@ use spa_keys::rotation::{Progress, Rotation, Seen, next_name, taken_names};
 use spa_keys::units::{format_time, parse_time};
 use spa_keys::{Client, ClientName, ClientView, Exit, Failure, GatewayKey, KeyDirectory, Kind, LoadError, text};
 use spa_proto::PublicKey;
+use zeroize::Zeroizing;
 
 use crate::cli::ReinviteArgs;
 use crate::context::Context;
@@ -191,7 +192,8 @@ fn invite_one(
     let (invite, text) = maker.make(name, ends, terms, args.pin)?;
     let file = folder.join(format!("{}.txt", invite.name));
     let picture = folder.join(format!("{}.svg", invite.name));
-    create_new(&file, format!("{}\n", *text.to_text()).as_bytes(), 0o600)?;
+    let line = Zeroizing::new(format!("{}\n", *text.to_text()));
+    create_new(&file, line.as_bytes(), 0o600)?;
     write_picture(&picture, &text)?;
     invite.create(&context.paths.invites)?;
     taken.insert(invite.name.to_string());
