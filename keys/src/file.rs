@@ -1,12 +1,14 @@
 //! Files that hold secrets: who may own them, how they are read, and how they are written so that a crash or a full
 //! disk leaves either the old file or the new one, whole.
 
+mod drafts;
 mod error;
 mod lock;
 mod owner;
 mod read;
 mod write;
 
+pub use drafts::sweep_drafts;
 pub use error::FileError;
 pub use lock::Lock;
 pub use owner::{group_id, owner_of_secrets, user_id};

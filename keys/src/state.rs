@@ -16,6 +16,8 @@ use crate::file::check_private;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use spa_proto::{Psk, PublicKey, ReplaySet, UnixTime};
 
+use crate::units;
+
 mod prune;
 mod row;
 
@@ -41,6 +43,8 @@ const GONE: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("gone");
 const FORMAT: &str = "format";
 const FORMAT_NOW: u64 = 1;
 const GREATEST: &str = "greatest-timestamp";
+/// When the state was made, in seconds.
+const BEGAN: &str = "began";
 
 /// One thing to make durable.
 #[derive(Debug)]
@@ -135,7 +139,10 @@ impl State {
             let database = builder().create_with_backend(redb::backends::FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             open_tables(&transaction)?;
-            transaction.open_table(META)?.insert(FORMAT, FORMAT_NOW)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(FORMAT, FORMAT_NOW)?;
+            meta.insert(BEGAN, units::now().as_secs())?;
+            drop(meta);
             transaction.commit()?;
             File::open(directory)?.sync_all()?;
             Ok(database)
@@ -228,6 +235,18 @@ impl State {
         self.read(|transaction| {
             let value = transaction.open_table(META)?.get(GREATEST)?;
             Ok(UnixTime::from_nanos(value.map_or(0, |value| value.value())))
+        })
+    }
+
+    /// When it was made, by the gateway's clock: whatever came earlier it cannot know.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read.
+    pub fn began(&mut self) -> Result<Option<UnixTime>, StateError> {
+        self.read(|transaction| {
+            let value = transaction.open_table(META)?.get(BEGAN)?;
+            Ok(value.map(|value| UnixTime::from_secs(value.value())))
         })
     }
 

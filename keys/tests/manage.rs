@@ -305,7 +305,8 @@ fn without_a_record_nothing_is_dropped() {
     let done = gateway.run(&format!("gateway drop {old}"));
     assert_snapshot!(refused(&done), @"
     1
-    error: who has knocked cannot be told: there is no record
+    error: there is no record now that tells who has knocked
+      try: spa-server status
       try: --force, which may shut clients out
     ");
     assert_eq!(gateway.identities().len(), 2);

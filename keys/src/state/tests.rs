@@ -86,6 +86,32 @@ fn what_was_committed_is_there_after_opening_again() {
     assert_eq!(state.replay(&key).unwrap(), None);
 }
 
+/// As an older version left it.
+#[test]
+fn tables_that_came_later_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = PublicKey([1; 32]);
+    let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
+    assert!(state.began().unwrap().is_some());
+    state.commit(&[Change::Replay(key, set(&[10]))]).unwrap();
+    let database = state.take_database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.delete_table(CODES).unwrap();
+    transaction.delete_table(PINS).unwrap();
+    transaction.delete_table(GONE).unwrap();
+    transaction.commit().unwrap();
+    drop((database, state));
+    let mut state = State::open(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!((state.code(&key).unwrap(), state.pin(&key).unwrap()), (None, None));
+    assert_eq!(state.replay(&key).unwrap(), Some(set(&[10])));
+    let wrong = PinRow {
+        wrong: vec![1, 2],
+        at: UnixTime::from_secs(9),
+    };
+    state.commit(&[Change::Pin(key, wrong.clone())]).unwrap();
+    assert_eq!(state.pins().unwrap(), [(key, wrong)]);
+}
+
 #[test]
 fn one_process_at_a_time() {
     let dir = folder();

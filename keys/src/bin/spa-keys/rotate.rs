@@ -1,22 +1,24 @@
 //! `spa-keys gateway rotate` and `reinvite`
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::{Value, json};
 use spa_keys::file::{FileError, create_dir, create_new, remove};
-use spa_keys::rotation::{Progress, Rotation, Seen};
+use spa_keys::rotation::{Progress, Rotation, Seen, next_name, taken_names};
 use spa_keys::units::{format_time, parse_time};
-use spa_keys::{Client, ClientName, Exit, Failure, GatewayKey, KeyDirectory, Kind, LoadError, text};
+use spa_keys::{Client, ClientName, ClientView, Exit, Failure, GatewayKey, KeyDirectory, Kind, LoadError, text};
 use spa_proto::PublicKey;
+use zeroize::Zeroizing;
 
 use crate::cli::ReinviteArgs;
 use crate::context::Context;
 use crate::daemon::{self, Told};
 use crate::describe;
 use crate::invite::write_picture;
-use crate::last::LastKnocks;
+use crate::last::{LastKnock, LastKnocks};
 use crate::list::no_client;
 use crate::maker::{Maker, check_valid};
 
@@ -38,16 +40,17 @@ pub fn run(context: &Context, args: &ReinviteArgs) -> Result<(), Failure> {
     Maker::new(&server, &key)?;
     let _lock = context.lock()?;
     let directory = context.directory()?;
+    warn_of_broken(&directory);
     let names = to_reinvite(&no_knocks(&directory, context));
-    let folder = make_folder(context, args.out.as_deref())?;
     let refused = |fault| LoadError::fault(&context.paths.gateway_key, fault);
     key.rotate(context.now, &mut UnwrapErr(SysRng)).map_err(refused)?;
+    let folder = make_folder(context, args.out.as_deref())?;
     key.save(&context.paths.gateway_key)?;
     let told = daemon::load_identities(&context.paths)?;
     if told == Told::Absent {
         eprintln!("No daemon runs; the new identity is good from its next start on.");
     }
-    let invites = invite_all(context, &key, directory, &names, &folder, args)?;
+    let invites = invite_all(context, &key, &directory, &names, &folder, args)?;
     announce(context, &key, &folder, &invites)
 }
 
@@ -61,8 +64,8 @@ pub fn reinvite(context: &Context, names: &[ClientName], args: &ReinviteArgs) ->
         let last = last_of_all(context, &directory);
         let rotation = rotation(&directory, &last, context);
         let newest = newest(&key);
-        let lagging = rotation.active().into_iter();
-        let lagging = lagging.filter(|client| rotation.progress(*client, &newest) == Progress::Lagging);
+        let lagging = |client: &&ClientView<'_>| rotation.progress(**client, &newest) == Progress::Lagging;
+        let lagging = rotation.active().iter().filter(lagging);
         lagging.map(|client| client.name().to_owned()).collect()
     } else {
         names
@@ -75,7 +78,7 @@ pub fn reinvite(context: &Context, names: &[ClientName], args: &ReinviteArgs) ->
         return context.answer(&facts, || "everybody has moved or has an invite".into());
     }
     let folder = make_folder(context, args.out.as_deref())?;
-    let invites = invite_all(context, &key, directory, &names, &folder, args)?;
+    let invites = invite_all(context, &key, &directory, &names, &folder, args)?;
     announce(context, &key, &folder, &invites)
 }
 
@@ -95,41 +98,37 @@ fn withdraw(context: &Context, directory: &mut KeyDirectory, name: &ClientName) 
 }
 
 /// All active clients but those whose successors stand for them.
-fn to_reinvite<F: Fn(&PublicKey) -> Option<Seen>>(rotation: &Rotation<'_, F>) -> Vec<String> {
-    let active = rotation.active().into_iter();
+fn to_reinvite(rotation: &Rotation<'_>) -> Vec<String> {
+    let active = rotation.active().iter();
     let alone = active.filter(|client| rotation.successor(client.name()).is_none());
     alone.map(|client| client.name().to_owned()).collect()
 }
 
 /// For questions that no knock answers.
-fn no_knocks<'a>(
-    directory: &'a KeyDirectory,
-    context: &Context,
-) -> Rotation<'a, impl Fn(&PublicKey) -> Option<Seen> + use<'a>> {
-    Rotation {
-        directory,
-        seen: |_: &PublicKey| None,
-        now: context.now,
-    }
+fn no_knocks<'a>(directory: &'a KeyDirectory, context: &Context) -> Rotation<'a> {
+    rotation(directory, &LastKnocks::default(), context)
 }
 
 /// With the clients' last knocks.
-fn rotation<'a>(
-    directory: &'a KeyDirectory,
-    last: &'a LastKnocks,
-    context: &Context,
-) -> Rotation<'a, impl Fn(&PublicKey) -> Option<Seen> + use<'a>> {
-    let seen = |key: &PublicKey| {
-        let knock = last.get(key)?;
-        Some(Seen {
-            at: parse_time(knock.at.as_ref()?).ok()?,
-            identity: knock.identity.clone()?,
-        })
+fn rotation<'a>(directory: &'a KeyDirectory, last: &LastKnocks, context: &Context) -> Rotation<'a> {
+    let seen = |knock: &LastKnock| {
+        let at = parse_time(knock.at.as_ref()?).ok()?;
+        let identity = knock.identity.clone()?;
+        Some(Seen { at, identity })
     };
-    Rotation {
+    let seen = last.knocks.iter().filter_map(|(key, knock)| Some((*key, seen(knock)?)));
+    Rotation::new(
         directory,
-        seen,
-        now: context.now,
+        seen.collect(),
+        last.since.unwrap_or(context.now),
+        context.now,
+    )
+}
+
+/// Nobody can say what a broken file's client may do, so it gets no invite.
+fn warn_of_broken(directory: &KeyDirectory) {
+    for (_, _, file) in directory.broken().filter(|(kind, ..)| *kind == Kind::Client) {
+        eprintln!("warning: not counted here: {}", describe::complaint(file));
     }
 }
 
@@ -164,39 +163,40 @@ fn make_folder(context: &Context, out: Option<&Path>) -> Result<PathBuf, Failure
 fn invite_all(
     context: &Context,
     key: &GatewayKey,
-    mut directory: KeyDirectory,
+    directory: &KeyDirectory,
     names: &[String],
     folder: &Path,
     args: &ReinviteArgs,
 ) -> Result<Vec<Value>, Failure> {
     let server = context.server()?;
     let maker = Maker::new(&server, key)?;
-    let invite = |name: &String| invite_one(context, &maker, &mut directory, name, folder, args);
-    names.iter().map(invite).collect()
+    let mut taken = taken_names(directory, context.now);
+    let mut invite = |name: &String| invite_one(context, &maker, &mut taken, name, folder, args);
+    names.iter().map(&mut invite).collect()
 }
 
 /// The text first, the invite after it: what is cut off between leaves no name reserved by an invite that nobody has.
 fn invite_one(
     context: &Context,
     maker: &Maker<'_>,
-    directory: &mut KeyDirectory,
+    taken: &mut BTreeSet<String>,
     old: &str,
     folder: &Path,
     args: &ReinviteArgs,
 ) -> Result<Value, Failure> {
     let mut terms = Client::load(&context.paths.clients.join(format!("{old}.toml")))?.terms;
     terms.replaces = old.parse().ok();
-    let name = no_knocks(directory, context).next_name(old);
+    let name = next_name(taken, old);
     let name = name.ok_or_else(|| Failure::new(Exit::Failed, format_args!("no name is free after {old}")))?;
     let ends = context.now.saturating_add(args.valid);
     let (invite, text) = maker.make(name, ends, terms, args.pin)?;
     let file = folder.join(format!("{}.txt", invite.name));
     let picture = folder.join(format!("{}.svg", invite.name));
-    create_new(&file, format!("{}\n", *text.to_text()).as_bytes(), 0o600)?;
+    let line = Zeroizing::new(format!("{}\n", *text.to_text()));
+    create_new(&file, line.as_bytes(), 0o600)?;
     write_picture(&picture, &text)?;
     invite.create(&context.paths.invites)?;
-    let stem = invite.file_name();
-    directory.reload_file(Kind::Invite, stem.trim_end_matches(".toml"));
+    taken.insert(invite.name.to_string());
     Ok(json!({
         "name": invite.name.as_str(),
         "replaces": old,
