@@ -578,6 +578,7 @@ fn proxy_needs_a_service_at_the_port() {
     ---
     error: the profile knows no service that answers at tcp/443
       try: connect = "tcp/443" under [services.NAME] in the profile
+      try: --service NAME
     "#);
 }
 
