@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod client;
 pub mod control;
 pub mod directory;
 pub mod escape;
 pub mod exit;
+pub mod export;
 pub mod fault;
 pub mod file;
 pub mod gateway;
@@ -19,6 +21,8 @@ pub mod load;
 pub mod name;
 mod paths;
 pub mod profile;
+pub mod qr;
+pub mod rotation;
 pub mod state;
 mod table;
 pub mod text;
@@ -32,7 +36,7 @@ pub use exit::{Exit, Failure};
 pub use fault::Fault;
 pub use gateway::{DatedIdentity, GatewayKey};
 pub use invite::{Demands, InviteError, InviteText, Ports, ServiceHints};
-pub use invites::{Invite, InviteState, Spent};
+pub use invites::{Invite, InviteState, Spent, SpentBy};
 pub use load::LoadError;
 pub use name::{ClientName, Host, Protocol, ServiceHint, ServicePort};
 pub use paths::Paths;

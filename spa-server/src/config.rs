@@ -2,6 +2,8 @@
 //!
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
+mod changes;
+pub mod code;
 mod command;
 mod durations;
 pub mod finding;
@@ -19,6 +21,7 @@ pub mod raw;
 mod read;
 pub mod render;
 mod service;
+mod source;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -31,10 +34,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use changes::changes;
+pub use code::Code;
 pub use finding::{Finding, Level};
+#[cfg(test)]
+pub(crate) use load::check as check_text;
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use port_range::PortError;
 pub use render::{Colour, render};
+pub use source::Source;
+#[cfg(test)]
+pub(crate) use source::unreadable;
 
 /// A whole, checked server.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

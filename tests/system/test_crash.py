@@ -44,16 +44,6 @@ class Crash(SystemTest):
 
 
 class Killed(Crash):
-    def test_doors_shut_at_their_time_by_the_kernel(self) -> None:
-        self.gateway.start()
-        for family in FAMILIES:
-            self.open_door(3, family)
-        self.gateway.kill9()
-        for family in FAMILIES:
-            self.assertTrue(self.friend.is_open(GATEWAY[family]), "open until its time")
-        eventually(lambda: not self.gateway.entries(), 5, "shut with nobody there")
-        self.assert_shut()
-        self.assert_shut(self.stranger)
 
     def test_a_restart_keeps_the_grants_of_this_boot(self) -> None:
         self.gateway.start()
@@ -270,24 +260,6 @@ class Record(Crash):
         self.gateway.start()
         self.assert_nothing_open()
 
-    def mount_small(self, folder: Path) -> None:
-        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
-        kept = folder.with_name("state.kept")
-        folder.rename(kept)
-        folder.mkdir(mode=0o700)
-        harness.run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
-        self.addCleanup(harness.at_end(lambda: harness.void(harness.run("umount", "-l", folder, check=False))))
-        harness.run("cp", "-a", f"{kept}/.", folder)
-
-    def fill(self, path: Path) -> None:
-        with path.open("wb", buffering=0) as file:
-            for size in (1 << 16, 4096, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
-
 
 class Stop(Crash):
     def test_sigterm_ends_with_0_and_keeps_doors(self) -> None:
@@ -303,45 +275,12 @@ class Stop(Crash):
         self.gateway.start()
         self.assertEqual(self.gateway.stop(signal.SIGINT), 0)
 
-    def test_keep_doors_false_shuts_them(self) -> None:
-        self.gateway.configure(server_toml(keep_doors=False))
-        self.gateway.start()
-        self.open_door(100)
-        self.assertEqual(self.gateway.stop(), 0)
-        self.assertEqual(self.gateway.entries(), {})
-        self.assert_shut()
-        self.assert_shut(self.stranger)
-        self.gateway.start()
-        self.assert_nothing_open()
-
     def test_a_second_daemon_ends_with_1(self) -> None:
         self.gateway.start()
         second = self.gateway.control("run", check=False)
         self.assertEqual((second.returncode, second.stdout), (1, ""), second.stderr)
         self.assertRegex(second.stderr, r"(?i)run|lock|already")
         self.open_door(10)
-
-    def test_a_dry_run_may_run_beside_it(self) -> None:
-        self.gateway.start()
-        argv = self.gateway.host.argv(harness.BIN / "spa-server", "run", "--dir", self.gateway.dir, "--dry-run")
-        beside = harness.Process(argv)
-        self.addCleanup(beside.end)
-        eventually(lambda: beside.out == ["ready"], 10, "ready beside the daemon")
-        self.open_door(10)
-        beside.process.send_signal(signal.SIGTERM)
-        self.assertEqual(beside.wait(), 0)
-        self.assertFalse(self.gateway.status()["dry_run"], "the control socket is the daemon's")
-
-
-    def test_a_dry_run_spends_no_invite(self) -> None:
-        text = self.gateway.invite("bob")
-        self.gateway.start("--dry-run")
-        self.friend.send(harness.enroll_datagram(text, harness.fresh_keys(self.gateway)), GATEWAY[4])
-        eventually(lambda: "would enroll" in self.gateway.log(), what="it says what it would do")
-        self.barrier()
-        self.assertFalse((self.gateway.dir / "clients.d" / "bob.toml").exists())
-        (invite,) = self.gateway.keys_json("list")["invites"]
-        self.assertEqual(invite["state"], "live")
 
 
 class Reload(Crash):
