@@ -30,7 +30,7 @@ pub(crate) fn proxy(args: &ProxyArgs) -> Exit {
 }
 
 fn run(args: &ProxyArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {
-    let services = [plan::at_port(args.port, profile)?];
+    let services = [plan::going_to(args.service.as_ref(), args.port, profile)?];
     let behind = behind(args, profile)?;
     let mut passed = pass(&args.pass, &services, args.port.get(), behind.as_ref(), profile, report)?;
     let stream = passed.streams.swap_remove(0);

@@ -29,7 +29,7 @@ pub(crate) fn ssh(args: &SshArgs) -> Exit {
 fn run(args: &SshArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {
     let words = Words::split(&args.ssh);
     let (there, port) = destination(&words, profile)?;
-    let services = [plan::at_port(port, profile)?];
+    let services = [plan::going_to(args.service.as_ref(), port, profile)?];
     let behind = Some(&there).filter(|there| **there != profile.home.host);
     let passed = pass(&args.pass, &services, port.get(), behind, profile, report)?;
     let gateway = passed.gateway;

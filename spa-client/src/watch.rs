@@ -58,7 +58,6 @@ fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), F
     report.warn(plan::strangers(&args.services, profile));
     report.warn(clock::warning(clock.now(), clock::built()));
     let system = |error: io::Error| Failure::new(Exit::Failed, format!("cannot watch: {error}"));
-    let held = Held::begin().map_err(system)?;
     let changes = Changes::begin().map_err(system)?;
     let mut watcher = Watcher {
         args,
@@ -71,6 +70,8 @@ fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), F
         voice: Voice::new(args, io::stderr().is_terminal()),
     };
     watcher.open(report)?;
+    // From here on there is something to say at the end.
+    let held = Held::begin().map_err(system)?;
     let signal = watcher.stay(&held, &changes);
     watcher.end();
     match signal {
