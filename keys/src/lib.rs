@@ -19,6 +19,7 @@ pub mod load;
 pub mod name;
 mod paths;
 pub mod profile;
+pub mod rolling;
 pub mod state;
 mod table;
 pub mod text;
