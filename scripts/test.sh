@@ -77,23 +77,6 @@ part_outside() {
   part_counting /usr/bin/python3 tests/outside/spa1.py check vectors/*.json
 }
 
-# unittest, with each test counted once, however many of its cases failed.
-count_tests='
-import sys, unittest
-class Result(unittest.TextTestResult):
-    good = 0
-    def addSuccess(self, test):
-        super().addSuccess(test)
-        self.good += 1
-suite = unittest.defaultTestLoader.discover("tests/system")
-result = unittest.TextTestRunner(sys.stdout, verbosity=2, resultclass=Result).run(suite)
-ids = lambda tests: {getattr(test, "test_case", test).id() for test in tests}
-bad = ids([test for test, _ in result.failures + result.errors] + result.unexpectedSuccesses)
-skipped = ids(test for test, _ in result.skipped) - bad
-print(f"{result.good} passed, {len(bad)} failed, {len(skipped)} skipped")
-sys.exit(bool(bad))
-'
-
 # The debug programs that part rust has built: a second, optimised build would take longer than it saves.
 part_system() {
   local ok bad out code=0
@@ -101,7 +84,7 @@ part_system() {
     broken "the programs do not build"
     return
   fi
-  SPA_BIN=${SPA_BIN:-$target/debug} /usr/bin/python3 -u -c "$count_tests" 2>&1 | tee "$log" || code=$?
+  SPA_BIN=${SPA_BIN:-$target/debug} /usr/bin/python3 -u tests/system/run.py 2>&1 | tee "$log" || code=$?
   read -r ok bad out < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$log" | tail -n 1)
   count "${ok:-0}" "${bad:-0}" "${out:-0}"
   [ -n "${ok:-}" ] || broken "the system tests ended with $code before they were counted"

@@ -110,29 +110,41 @@ impl KeyDirectory {
             policies: Policies::default(),
             broken: Broken::default(),
         };
-        directory.reload_all()?;
+        directory.read_all(|_, _, _| ())?;
         Ok(directory)
     }
 
-    /// Reads every file again, and forgets those that are gone. Who did not change keeps its seat.
+    /// Reads every file again, and forgets those that are gone. Who did not change keeps its seat. What changed, and
+    /// what is broken, is returned.
     ///
     /// # Errors
     ///
     /// [`FileError`] when a directory cannot be listed; what was known of it stays.
-    pub fn reload_all(&mut self) -> Result<(), FileError> {
+    pub fn reload_all(&mut self) -> Result<Vec<(Kind, String, Reload)>, FileError> {
+        let mut outcomes = Vec::new();
+        self.read_all(|kind, stem, outcome| {
+            if outcome != Reload::Unchanged {
+                outcomes.push((kind, stem.to_owned(), outcome));
+            }
+        })?;
+        Ok(outcomes)
+    }
+
+    fn read_all(&mut self, mut done: impl FnMut(Kind, &str, Reload)) -> Result<(), FileError> {
         for kind in [Kind::Client, Kind::Invite] {
             let gone = |stem: &Arc<str>| self.path(&(kind, stem.clone())).symlink_metadata().is_err();
             for stem in self.known(kind).filter(gone).collect::<Vec<_>>() {
-                self.forget(&(kind, stem));
+                let outcome = self.forget(&(kind, stem.clone()));
+                done(kind, &stem, outcome);
             }
-            self.reload_dir(kind)?;
+            self.read_dir(kind, &mut done)?;
         }
         self.policies.prune();
         Ok(())
     }
 
     /// Reads a directory twice, first to count: a list of all names would leave its holes in the memory.
-    fn reload_dir(&mut self, kind: Kind) -> Result<(), FileError> {
+    fn read_dir(&mut self, kind: Kind, mut done: impl FnMut(Kind, &str, Reload)) -> Result<(), FileError> {
         let dir = self.dir(kind).to_owned();
         if kind == Kind::Client {
             let mut count = 0;
@@ -142,7 +154,8 @@ impl KeyDirectory {
         let opened = File::open(&dir).ok();
         each_stem(&dir, |stem| {
             let contents = self.read(kind, stem, opened.as_ref());
-            self.put((kind, stem.into()), contents);
+            let outcome = self.put((kind, stem.into()), contents);
+            done(kind, stem, outcome);
         })
     }
 
@@ -153,8 +166,7 @@ impl KeyDirectory {
     /// [`FileError`] when everything had to be read again and a directory cannot be listed.
     pub fn apply(&mut self, changes: &Changes) -> Result<Vec<(Kind, String, Reload)>, FileError> {
         if changes.all {
-            self.reload_all()?;
-            return Ok(Vec::new());
+            return self.reload_all();
         }
         let clients = changes.clients.iter().map(|stem| (Kind::Client, stem));
         let all = clients.chain(changes.invites.iter().map(|stem| (Kind::Invite, stem)));

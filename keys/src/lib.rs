@@ -33,7 +33,7 @@ pub use exit::{Exit, Failure};
 pub use fault::Fault;
 pub use gateway::{DatedIdentity, GatewayKey};
 pub use invite::{Demands, InviteError, InviteText, Ports, ServiceHints};
-pub use invites::{Invite, InviteState, Spent};
+pub use invites::{Invite, InviteState, Spent, SpentBy};
 pub use load::LoadError;
 pub use name::{ClientName, Host, Protocol, ServiceHint, ServicePort};
 pub use paths::Paths;

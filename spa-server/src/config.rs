@@ -2,6 +2,7 @@
 //!
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
+mod changes;
 mod command;
 mod durations;
 pub mod finding;
@@ -21,6 +22,7 @@ mod read;
 pub mod render;
 mod sequence;
 mod service;
+mod source;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -34,11 +36,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use spa_proto::sequence::{Rolling, Stage};
 
+pub use changes::changes;
 pub use finding::{Finding, Level};
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
+pub use source::Source;
 
 /// A whole, checked server.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

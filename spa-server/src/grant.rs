@@ -1,10 +1,10 @@
 //! Who may pass through which door until when (step 9). Pure: the clock is the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use spa_proto::{PublicKey, UnixTime};
 
 use crate::backend::Door;
@@ -48,6 +48,10 @@ impl Grant {
             opened: self.opened,
         }
     }
+
+    fn next_event(&self) -> Duration {
+        self.end.unwrap_or(self.forget_at)
+    }
 }
 
 /// What is asked of one grant.
@@ -64,9 +68,25 @@ pub struct Terms {
 pub struct Older;
 
 /// All grants, live and remembered. Times are those of the clock that starts with the boot.
+///
+/// Whoever asks for one door or for what is due looks at no other grant: a thousand clients that come at once must not
+/// cost a thousand walks over all that is remembered.
 #[derive(Clone, Debug, Default)]
 pub struct GrantTable {
     grants: BTreeMap<GrantKey, Grant>,
+    /// Who holds each open door, in the order of their ends.
+    holders: BTreeMap<Door, BTreeSet<(Duration, GrantKey)>>,
+    /// What comes next: ends of live grants, and when ended ones may be forgotten.
+    events: BTreeSet<(Duration, GrantKey)>,
+}
+
+/// What holds a door open longest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The end of its grant, which is the door's.
+    pub end: Duration,
+    /// Whose it is; none for a sequence.
+    pub client: Option<PublicKey>,
 }
 
 impl GrantTable {
@@ -97,7 +117,7 @@ impl GrantTable {
         let moved = live
             .filter(|before| before.opened != grant.opened)
             .map(|before| before.door(key));
-        self.grants.insert(key.clone(), grant);
+        self.put(key.clone(), Some(grant));
         Ok(moved)
     }
 
@@ -125,62 +145,78 @@ impl GrantTable {
             forget_at: now.saturating_add(REMEMBERED),
         };
         let door = was_live.then(|| grant.door(key));
-        self.grants.insert(key.clone(), grant);
+        self.put(key.clone(), Some(grant));
         Ok(door)
     }
 
     /// Ends every live grant that `unwanted` picks, whatever its timestamp: an operator's command, a revocation, a
     /// service that is no more.
     pub fn end_where(&mut self, now: Duration, mut unwanted: impl FnMut(&GrantKey, &Grant) -> bool) -> Vec<GrantKey> {
-        let ended = self
-            .grants
-            .iter_mut()
-            .filter(|(key, grant)| grant.end.is_some() && unwanted(key, grant));
-        let end = |(key, grant): (&GrantKey, &mut Grant)| {
-            grant.end = None;
-            grant.forget_at = now.saturating_add(REMEMBERED);
-            key.clone()
-        };
-        ended.map(end).collect()
+        let picked = self.live().filter(|(key, grant)| unwanted(key, grant));
+        let picked: Vec<GrantKey> = picked.map(|(key, _)| key.clone()).collect();
+        self.end(picked, now)
+    }
+
+    fn end(&mut self, keys: Vec<GrantKey>, now: Duration) -> Vec<GrantKey> {
+        for key in &keys {
+            let ended = self.grants.get(key).cloned().map(|grant| Grant {
+                end: None,
+                forget_at: now.saturating_add(REMEMBERED),
+                ..grant
+            });
+            self.put(key.clone(), ended);
+        }
+        keys
     }
 
     /// Moves the end of a live grant nearer; returns its door.
     pub fn shorten(&mut self, key: &GrantKey, end: Duration) -> Option<Door> {
-        let grant = self
-            .grants
-            .get_mut(key)
-            .filter(|grant| grant.end.is_some_and(|old| end < old))?;
-        grant.end = Some(end);
-        grant.forget_at = end.saturating_add(REMEMBERED);
-        Some(grant.door(key))
+        let before = self.grants.get(key);
+        let grant = before.filter(|grant| grant.end.is_some_and(|old| end < old))?.clone();
+        let door = grant.door(key);
+        let shorter = Grant {
+            end: Some(end),
+            forget_at: end.saturating_add(REMEMBERED),
+            ..grant
+        };
+        self.put(key.clone(), Some(shorter));
+        Some(door)
     }
 
     /// Ends every grant whose time is over at `now`.
     pub fn expire(&mut self, now: Duration) -> Vec<GrantKey> {
-        self.end_where(now, |_, grant| grant.end.is_some_and(|end| end <= now))
+        let is_live = |key: &&GrantKey| self.grants.get(*key).is_some_and(|grant| grant.end.is_some());
+        let over = self.due(now).filter(is_live).cloned().collect();
+        self.end(over, now)
     }
 
     /// Takes out what need not be remembered any longer.
     pub fn forget(&mut self, now: Duration) -> Vec<(GrantKey, Grant)> {
-        self.grants
-            .extract_if(.., |_, grant| grant.end.is_none() && grant.forget_at <= now)
+        let is_ended = |key: &&GrantKey| self.grants.get(*key).is_some_and(|grant| grant.end.is_none());
+        let over: Vec<GrantKey> = self.due(now).filter(is_ended).cloned().collect();
+        over.into_iter()
+            .filter_map(|key| self.put(key.clone(), None).map(|grant| (key, grant)))
             .collect()
+    }
+
+    fn due(&self, now: Duration) -> impl Iterator<Item = &GrantKey> {
+        self.events
+            .iter()
+            .take_while(move |(at, _)| *at <= now)
+            .map(|(_, key)| key)
     }
 
     /// Puts back what was remembered durably.
     pub fn restore(&mut self, key: GrantKey, grant: (IpNet, UnixTime, UnixTime), end: Option<Duration>, now: Duration) {
         let (opened, since, changed) = grant;
-        let forget_at = end.unwrap_or(now).saturating_add(REMEMBERED);
-        self.grants.insert(
-            key,
-            Grant {
-                opened,
-                since,
-                changed,
-                end,
-                forget_at,
-            },
-        );
+        let grant = Grant {
+            opened,
+            since,
+            changed,
+            end,
+            forget_at: end.unwrap_or(now).saturating_add(REMEMBERED),
+        };
+        self.put(key, Some(grant));
     }
 
     /// One grant, live or remembered.
@@ -189,38 +225,70 @@ impl GrantTable {
         self.grants.get(key)
     }
 
-    /// Puts a grant back as it was before a change that could not be recorded.
-    pub fn put(&mut self, key: GrantKey, before: Option<Grant>) {
-        match before {
-            Some(grant) => drop(self.grants.insert(key, grant)),
-            None => drop(self.grants.remove(&key)),
+    /// Makes a grant what it is to be, or what it was before a change that could not be recorded; returns what it was.
+    pub fn put(&mut self, key: GrantKey, grant: Option<Grant>) -> Option<Grant> {
+        let before = self.grants.remove(&key);
+        if let Some(before) = &before {
+            self.unlist(&key, before);
+        }
+        if let Some(grant) = grant {
+            self.list(&key, &grant);
+            self.grants.insert(key, grant);
+        }
+        before
+    }
+
+    fn list(&mut self, key: &GrantKey, grant: &Grant) {
+        if let Some(end) = grant.end {
+            let holders = self.holders.entry(grant.door(key)).or_default();
+            holders.insert((end, key.clone()));
+        }
+        self.events.insert((grant.next_event(), key.clone()));
+    }
+
+    fn unlist(&mut self, key: &GrantKey, grant: &Grant) {
+        self.events.remove(&(grant.next_event(), key.clone()));
+        let (Some(end), door) = (grant.end, grant.door(key)) else {
+            return;
+        };
+        if let Some(holders) = self.holders.get_mut(&door) {
+            holders.remove(&(end, key.clone()));
+            if holders.is_empty() {
+                self.holders.remove(&door);
+            }
         }
     }
 
     /// How many grants of one client are live or remembered.
     #[must_use]
     pub fn count_of(&self, client: &PublicKey) -> usize {
-        let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        self.all_of(Some(*client)).count()
+    }
+
+    fn all_of(&self, client: Option<PublicKey>) -> impl Iterator<Item = (&GrantKey, &Grant)> {
         let first = GrantKey {
-            client: Some(*client),
-            address,
+            client,
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             service: String::new(),
         };
         self.grants
             .range(first..)
-            .take_while(|(key, _)| key.client.as_ref() == Some(client))
-            .count()
+            .take_while(move |(key, _)| key.client == client)
     }
 
     /// The live grants of the same client to the same service for other addresses of the same family.
     #[must_use]
     pub fn elsewhere(&self, here: &GrantKey) -> Vec<GrantKey> {
-        let is_elsewhere = |key: &&GrantKey| {
-            (key.client, &key.service) == (here.client, &here.service)
+        let is_elsewhere = |(key, grant): &(&GrantKey, &Grant)| {
+            grant.end.is_some()
+                && key.service == here.service
                 && key.address != here.address
                 && key.address.is_ipv4() == here.address.is_ipv4()
         };
-        self.live().map(|(key, _)| key).filter(is_elsewhere).cloned().collect()
+        self.all_of(here.client)
+            .filter(is_elsewhere)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// The live grants.
@@ -228,34 +296,35 @@ impl GrantTable {
         self.grants.iter().filter(|(_, grant)| grant.end.is_some())
     }
 
-    /// When a door shuts: the latest end of the grants that hold it open, whoever's they are; none when it is shut.
+    /// The grant that holds a door open longest, whoever's it is; none when the door is shut.
     #[must_use]
-    pub fn door_end(&self, door: &Door) -> Option<Duration> {
-        let holds = |(key, grant): &(&GrantKey, &Grant)| key.service == door.service && grant.opened == door.opened;
-        self.live().filter(holds).filter_map(|(_, grant)| grant.end).max()
+    pub fn holder(&self, door: &Door) -> Option<Holder> {
+        self.holders.get(door).and_then(last)
     }
 
-    /// Every open door with its end and the client whose grant lasts longest.
-    #[must_use]
-    pub fn doors(&self) -> BTreeMap<Door, (Duration, Option<PublicKey>)> {
-        let mut doors = BTreeMap::new();
-        for (key, grant) in self.live() {
-            let end = grant.end.unwrap_or_default();
-            let door = doors.entry(grant.door(key)).or_insert((end, key.client));
-            if end > door.0 {
-                *door = (end, key.client);
-            }
-        }
-        doors
+    /// Every open door with what holds it open longest.
+    pub fn doors(&self) -> impl Iterator<Item = (&Door, Holder)> {
+        self.holders
+            .iter()
+            .filter_map(|(door, holders)| Some((door, last(holders)?)))
+    }
+
+    /// What is open of one service.
+    pub fn opened<'a>(&'a self, service: &'a str) -> impl Iterator<Item = IpNet> + 'a {
+        let first = Door {
+            service: service.into(),
+            opened: IpNet::V4(Ipv4Net::default()),
+        };
+        self.holders
+            .range(first..)
+            .take_while(move |(door, _)| door.service == service)
+            .map(|(door, _)| door.opened)
     }
 
     /// When the next live grant ends or the next ended one may be forgotten.
     #[must_use]
     pub fn next_event(&self) -> Option<Duration> {
-        self.grants
-            .values()
-            .map(|grant| grant.end.unwrap_or(grant.forget_at))
-            .min()
+        self.events.first().map(|(at, _)| *at)
     }
 
     fn newer_than(&self, key: &GrantKey, timestamp: UnixTime) -> Result<Option<&Grant>, Older> {
@@ -267,8 +336,17 @@ impl GrantTable {
     }
 }
 
+fn last(holders: &BTreeSet<(Duration, GrantKey)>) -> Option<Holder> {
+    holders.last().map(|(end, key)| Holder {
+        end: *end,
+        client: key.client,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(client: u8) -> GrantKey {
@@ -301,13 +379,17 @@ mod tests {
         }
     }
 
+    fn end_of(table: &GrantTable) -> Option<Duration> {
+        table.holder(&door()).map(|holder| holder.end)
+    }
+
     #[test]
     fn a_later_request_moves_the_end_either_way() {
         let mut table = GrantTable::default();
         table.open(&key(1), &terms(100), wall(0), wall(0), at(10)).unwrap();
-        assert_eq!(table.door_end(&door()), Some(at(110)));
+        assert_eq!(end_of(&table), Some(at(110)));
         table.open(&key(1), &terms(10), wall(1), wall(1), at(11)).unwrap();
-        assert_eq!(table.door_end(&door()), Some(at(21)));
+        assert_eq!(end_of(&table), Some(at(21)));
         assert_eq!(table.get(&key(1)).unwrap().since, wall(0));
     }
 
@@ -316,7 +398,7 @@ mod tests {
         let mut table = GrantTable::default();
         assert_eq!(table.close(&key(1), wall(5), wall(5), at(5)), Ok(None));
         assert_eq!(table.open(&key(1), &terms(100), wall(4), wall(6), at(6)), Err(Older));
-        assert_eq!(table.door_end(&door()), None);
+        assert_eq!(end_of(&table), None);
         table.open(&key(1), &terms(100), wall(6), wall(6), at(6)).unwrap();
         assert_eq!(table.close(&key(1), wall(5), wall(7), at(7)), Err(Older));
     }
@@ -326,11 +408,15 @@ mod tests {
         let mut table = GrantTable::default();
         table.open(&key(1), &terms(100), wall(0), wall(0), at(0)).unwrap();
         table.open(&key(2), &terms(50), wall(0), wall(0), at(0)).unwrap();
-        assert_eq!(table.doors()[&door()], (at(100), key(1).client));
+        let longest = Holder {
+            end: at(100),
+            client: key(1).client,
+        };
+        assert_eq!(table.doors().collect::<Vec<_>>(), [(&door(), longest)]);
         assert_eq!(table.close(&key(1), wall(1), wall(1), at(1)), Ok(Some(door())));
-        assert_eq!(table.door_end(&door()), Some(at(50)));
+        assert_eq!(end_of(&table), Some(at(50)));
         assert_eq!(table.expire(at(50)), [key(2)]);
-        assert_eq!(table.door_end(&door()), None);
+        assert_eq!(end_of(&table), None);
     }
 
     #[test]
@@ -395,6 +481,45 @@ mod tests {
             duration: at(30),
         };
         assert_eq!(table.open(&key(1), &wide, wall(1), wall(1), at(1)), Ok(Some(door())));
-        assert_eq!(table.door_end(&door()), None);
+        assert_eq!(end_of(&table), None);
+    }
+
+    proptest! {
+        /// What is looked up quickly is what a walk over all grants finds.
+        #[test]
+        fn the_lists_agree_with_the_grants(
+            steps in prop::collection::vec((0_u8..6, 0_u8..3, 0_u8..3, 0_u64..40), 1..60)
+        ) {
+            let mut table = GrantTable::default();
+            for (time, (what, client, host, secs)) in (0_u64..).zip(steps) {
+                let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, host));
+                let key = GrantKey { address, ..key(client) };
+                let terms = Terms { opened: address.into(), duration: at(secs) };
+                match what {
+                    0 | 1 => drop(table.open(&key, &terms, wall(time), wall(time), at(time))),
+                    2 => drop(table.close(&key, wall(time), wall(time), at(time))),
+                    3 => drop(table.shorten(&key, at(secs))),
+                    4 => drop((table.expire(at(time)), table.forget(at(time + secs * 1000)))),
+                    _ => drop(table.put(key, None)),
+                }
+                prop_assert_eq!(listed(&table), walked(&table));
+                let next = table.grants.values().map(Grant::next_event).min();
+                prop_assert_eq!(table.next_event(), next);
+                prop_assert_eq!(table.events.len(), table.grants.len());
+            }
+        }
+    }
+
+    fn listed(table: &GrantTable) -> BTreeMap<Door, Duration> {
+        table.doors().map(|(door, holder)| (door.clone(), holder.end)).collect()
+    }
+
+    fn walked(table: &GrantTable) -> BTreeMap<Door, Duration> {
+        let mut doors = BTreeMap::new();
+        for (key, grant) in table.live() {
+            let end = doors.entry(grant.door(key)).or_default();
+            *end = grant.end.unwrap().max(*end);
+        }
+        doors
     }
 }

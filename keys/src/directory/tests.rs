@@ -170,6 +170,27 @@ fn what_did_not_change_stays() {
 }
 
 #[test]
+fn reading_all_again_names_what_changed_and_what_is_broken() {
+    let place = place();
+    for (name, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        place.put(name, number, "");
+    }
+    let mut directory = place.load();
+    place.put("b", 2, "x");
+    place.put("d", 4, "");
+    fs::remove_file(place.clients.join("c.toml")).unwrap();
+    let everything = Changes {
+        all: true,
+        ..Changes::default()
+    };
+    let mut said = directory.apply(&everything).unwrap();
+    said.sort_by(|one, other| one.1.cmp(&other.1));
+    let client = |stem: &str, outcome| (Kind::Client, stem.to_owned(), outcome);
+    let expected = [("b", Reload::Broken), ("c", Reload::Removed), ("d", Reload::Loaded)];
+    assert_eq!(said, expected.map(|(stem, outcome)| client(stem, outcome)));
+}
+
+#[test]
 fn files_that_go_are_forgotten() {
     let place = place();
     place.put("a", 1, "");
