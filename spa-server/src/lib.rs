@@ -21,3 +21,4 @@ pub mod policy;
 pub mod readable;
 pub mod refusals;
 pub mod scan;
+pub mod sequences;
