@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod close_overdue;
 mod confirm;
+mod import;
 mod init;
 mod report;
 mod run;
@@ -126,6 +127,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Turn a knockd.conf into sequences and services for server.toml
+    Import(import::ImportArguments),
     /// Take out everything that was ever put anywhere
     Uninstall,
 }
@@ -201,6 +204,7 @@ impl Cli {
                 report::explain,
             ),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
+            Command::Import(arguments) => import::run(&arguments, places.json),
             Command::Uninstall => run::uninstall(&paths, places.json),
         };
         end(outcome)
