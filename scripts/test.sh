@@ -13,7 +13,7 @@ Runs the tests, as root, on Debian with Rust; installs the packages that are mis
   rust      cargo test --workspace: unit tests, properties, the firewall in network namespaces, documentation examples
   vectors   the protocol's vectors, read by spa-proto
   outside   the same vectors, read by a second implementation in Python
-  system    the programs as users meet them: real iptables, ipset, sshd and nmap in network namespaces
+  system    the programs as users meet them: real iptables, ipset, sshd, nmap, knock and knockd in network namespaces
   fuzz      the fuzz targets compile
 
 The last line is `N passed, M failed, K skipped`; the exit code is 1 when anything failed.
@@ -30,7 +30,7 @@ done
 need_root scripts/test.sh
 need_cargo
 install_missing gcc g++ libc6-dev libpcap-dev iproute2 iptables ipset nftables conntrack procps openssh-server \
-  openssh-client tcpd tcpdump nmap python3 python3-cryptography
+  openssh-client tcpd tcpdump nmap knockd python3 python3-cryptography
 
 target=$(target_folder)
 [ -n "$target" ] || exit 1

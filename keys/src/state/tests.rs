@@ -136,3 +136,20 @@ fn a_changed_octet_is_noticed_or_means_nothing() {
     }
     std::panic::set_hook(hook);
 }
+
+#[test]
+fn what_is_used_of_sequences_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |next| SequenceRow {
+        name: "card".into(),
+        key: [7; 32],
+        next,
+        used: vec![1, u64::MAX],
+    };
+    let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!(state.sequences().unwrap(), []);
+    state.commit(&[Change::Sequence(row(5)), Change::Sequence(row(6))]).unwrap();
+    drop(state);
+    let mut state = State::open(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!(state.sequences().unwrap(), [row(6)]);
+}
