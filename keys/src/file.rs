@@ -11,4 +11,4 @@ pub use error::FileError;
 pub use lock::Lock;
 pub use owner::{group_id, owner_of_secrets, user_id};
 pub use read::{Limits, read_text, read_text_at};
-pub use write::{create_dir, create_new, remove, replace};
+pub use write::{create_dir, create_new, link, remove, rename_new, replace};

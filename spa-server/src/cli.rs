@@ -7,6 +7,7 @@ mod confirm;
 mod import;
 mod init;
 mod report;
+mod restore;
 mod run;
 
 use std::ffi::OsString;
@@ -129,6 +130,11 @@ enum Command {
     },
     /// Turn a knockd.conf into sequences and services for server.toml
     Import(import::ImportArguments),
+    /// Make a gateway from what `spa-keys backup` wrote; it begins with a wait, since it has no replay record
+    Restore {
+        /// The backup; - reads it from stdin
+        file: PathBuf,
+    },
     /// Take out everything that was ever put anywhere
     Uninstall,
 }
@@ -205,6 +211,7 @@ impl Cli {
             ),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
             Command::Import(arguments) => import::run(&arguments, places.json),
+            Command::Restore { file } => restore::restore(&paths, &file, places.json),
             Command::Uninstall => run::uninstall(&paths, places.json),
         };
         end(outcome)

@@ -96,7 +96,9 @@ impl Writer {
         }
         let action = match action(door) {
             Ok((action, notes)) => {
-                notes.into_iter().for_each(|(line, text)| self.note(line, text));
+                for (line, text) in notes {
+                    self.note(line, text);
+                }
                 action
             }
             Err((line, text)) => return self.note(line, format!("[{name}] is left out: {text}")),

@@ -368,10 +368,14 @@ mod tests {
             within: Duration::from_secs(10),
             kind: crate::config::SequenceKind::Fixed(Vec::new()),
         };
-        let decide = |sequence: &Sequence, source: &str| decide_sequence(&services(), sequence, source.parse().unwrap());
+        let decide =
+            |sequence: &Sequence, source: &str| decide_sequence(&services(), sequence, source.parse().unwrap());
         let (address, terms) = decide(&sequence("ssh", &[]), "192.0.2.7").unwrap();
         assert_eq!(address.to_string(), "192.0.2.7");
-        assert_eq!((terms.opened.to_string().as_str(), terms.duration.as_secs()), ("192.0.2.7/32", 30));
+        assert_eq!(
+            (terms.opened.to_string().as_str(), terms.duration.as_secs()),
+            ("192.0.2.7/32", 30)
+        );
         assert!(decide(&sequence("ssh", &["192.0.2.0/24"]), "192.0.2.7").is_ok());
         for (sequence, source) in [
             (sequence("ssh", &["198.51.100.0/24"]), "192.0.2.7"),

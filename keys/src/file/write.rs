@@ -39,6 +39,36 @@ pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileErr
     sync_directory(path)
 }
 
+/// Gives the file at `path` the name `new` as well, durably; never overwrites.
+///
+/// # Errors
+///
+/// As [`create_new`], and [`FileError::Absent`] when there is no file at `path`.
+pub fn link(path: &Path, new: &Path) -> Result<(), FileError> {
+    match fs::hard_link(path, new) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FileError::io(new, "write", error)),
+        linked => linked.map_err(|error| FileError::io(path, "link", error)),
+    }?;
+    sync_directory(new)
+}
+
+/// Gives the file at `path` the name `new` instead, durably; never overwrites.
+///
+/// # Errors
+///
+/// As [`link`].
+pub fn rename_new(path: &Path, new: &Path) -> Result<(), FileError> {
+    match renameat_with(CWD, path, CWD, new, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Err(FileError::io(new, "write", Errno::EXIST.into())),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            link(path, new)?;
+            return remove(path);
+        }
+        renamed => renamed.map_err(|error| FileError::io(path, "rename", error.into()))?,
+    }
+    sync_directory(new)
+}
+
 /// Makes a directory of exactly this mode, with its parents (mode 0755); one that exists is left as it is.
 ///
 /// # Errors

@@ -148,7 +148,9 @@ fn what_is_used_of_sequences_is_kept() {
     };
     let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
     assert_eq!(state.sequences().unwrap(), []);
-    state.commit(&[Change::Sequence(row(5)), Change::Sequence(row(6))]).unwrap();
+    state
+        .commit(&[Change::Sequence(row(5)), Change::Sequence(row(6))])
+        .unwrap();
     drop(state);
     let mut state = State::open(dir.path(), lock(dir.path())).unwrap();
     assert_eq!(state.sequences().unwrap(), [row(6)]);

@@ -235,7 +235,10 @@ mod tests {
         assert!(!scope.holds(&probe("198.51.100.1:80", syn)) && scope.holds(&probe("198.51.100.1:80", udp)));
         assert!(!scope.holds(&probe("198.51.100.255:7000", udp)) && !scope.holds(&probe("[ff02::1]:7000", udp)));
         scope.addresses = None;
-        assert!(scope.holds(&probe("198.51.100.255:7000", udp)), "where own addresses cannot be known");
+        assert!(
+            scope.holds(&probe("198.51.100.255:7000", udp)),
+            "where own addresses cannot be known"
+        );
     }
 
     /// Frames in, events out: what the threads do between libpcap and the channel.
@@ -245,7 +248,9 @@ mod tests {
         let watched = Watched::new(sender);
         let pattern = spa_proto::sequence::Pattern {
             id: SequenceId { place: 3, turn: 9 },
-            stages: ["7000/udp", "8000/udp", "9000/udp"].map(|text| text.parse().unwrap()).into(),
+            stages: ["7000/udp", "8000/udp", "9000/udp"]
+                .map(|text| text.parse().unwrap())
+                .into(),
             within: std::time::Duration::from_secs(10),
         };
         watched.judge().tracker.watch([&pattern]);
@@ -267,12 +272,21 @@ mod tests {
         let Some(ProbeEvent::Complete(completed)) = events.try_recv().ok() else {
             panic!("a complete sequence");
         };
-        assert_eq!((completed.sequences, completed.source.ip().to_string().as_str()), (vec![pattern.id], "192.0.2.7"));
+        assert_eq!(
+            (completed.sequences, completed.source.ip().to_string().as_str()),
+            (vec![pattern.id], "192.0.2.7")
+        );
         assert_eq!(watched.counters().queue.load(Relaxed), 1, "the second found no room");
         for port in [7000, 8000, 1234] {
             send(port);
         }
         assert!(matches!(events.try_recv(), Ok(ProbeEvent::Failed(_))));
-        assert_eq!((watched.counters().failed.load(Relaxed), watched.counters().probes.load(Relaxed)), (1, 9));
+        assert_eq!(
+            (
+                watched.counters().failed.load(Relaxed),
+                watched.counters().probes.load(Relaxed)
+            ),
+            (1, 9)
+        );
     }
 }

@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn sequences_are_named_without_their_ports() {
         let with = |keys: &str| format!("{OLD}[[sequence]]\nname = \"card\"\nservice = \"ssh\"\n{keys}\n");
-        let (one, other) = (with("rolling = true"), with("knocks = [\"7311/tcp\", \"9/tcp\", \"5/tcp\"]"));
+        let (one, other) = (
+            with("rolling = true"),
+            with("knocks = [\"7311/tcp\", \"9/tcp\", \"5/tcp\"]"),
+        );
         assert_eq!(changes(&config(OLD), &config(&one)), ["sequence card: new"]);
         assert_eq!(changes(&config(&one), &config(&other)), ["sequence card: another"]);
         assert_eq!(changes(&config(&other), &config(OLD)), ["sequence card: gone"]);

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::RawConfig;
@@ -29,7 +30,7 @@ const NOT_YET: [NotYet; 1] = [NotYet {
 pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {
     for row in &NOT_YET {
         for span in (row.asked)(raw) {
-            findings.at(&span, Finding::error("not-yet", row.text).with_try(row.remedy));
+            findings.at(&span, Finding::error(Code::NotYet, row.text).with_try(row.remedy));
         }
     }
 }

@@ -132,7 +132,9 @@ const HEAD: &str = r"# server.toml: what this gateway opens, and how its owner g
 #
 # Unknown keys are errors. Durations carry their unit: 90s, 15m, 8h, 30d.
 # After every change:  spa-server check                  says all that is wrong with it
-#                      kill -HUP the daemon              loads it; what is wrong with it leaves the old one in force
+#                      spa-server apply --confirm 2m     loads it; what is wrong with it leaves the old one in force
+#                      spa-server confirm                keeps it, once a new connection works; else the old one comes
+#                                                        back by itself
 
 [gateway]
 # The name or address that invites carry. Without it invites cannot say where to knock.
@@ -208,7 +210,7 @@ const SEQUENCE: &str = r#"
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Finding};
+    use super::super::{Code, Config, Finding};
     use super::*;
     use proptest::prelude::*;
 
@@ -267,7 +269,7 @@ mod tests {
         };
         let (config, findings) = Config::from_text("server.toml", &set.to_string()).unwrap();
         assert_eq!(back(&config), set);
-        let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_ref()).collect();
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code.name()).collect();
         assert_eq!(codes, ["way-back-waived", "no-host"]);
     }
 
@@ -277,7 +279,7 @@ mod tests {
         let errors: Vec<_> = findings
             .iter()
             .filter(|finding| finding.is_error())
-            .map(|f| f.code.as_ref())
+            .map(|f| f.code.name())
             .collect();
         assert_eq!(errors, ["no-way-back"]);
     }
@@ -300,7 +302,7 @@ mod tests {
             prop_assert_eq!(table["gateway"]["host"].as_str(), Some(host.as_str()));
             prop_assert_eq!(table["service"][0]["name"].as_str(), Some(name.as_str()));
             let findings = Config::from_text("server.toml", &text).err().unwrap_or_default();
-            prop_assert!(!findings.iter().any(|finding: &Finding| finding.code == "syntax"));
+            prop_assert!(!findings.iter().any(|finding: &Finding| finding.code == Code::Syntax));
         }
     }
 }

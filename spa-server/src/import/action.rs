@@ -1,10 +1,11 @@
 //! What a door of knockd does, and what that is here: ports behind the firewall where that can be told, else commands.
 
-use spa_keys::units::format_duration;
 use std::time::Duration;
 
+use spa_keys::units::format_duration;
+
 use super::knockd::{Command, Door};
-use crate::config::{DEFAULT_DURATION, LONGEST_DURATION, Protocol};
+use crate::config::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, LONGEST_DURATION, Protocol};
 
 /// What a service is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,24 +148,25 @@ impl Action {
     pub(super) fn to_toml(&self, name: &str, cmd_timeout: Option<u64>) -> String {
         let length = cmd_timeout.map_or(DEFAULT_DURATION, Duration::from_secs);
         let length = length.clamp(Duration::from_secs(1), LONGEST_DURATION);
-        let mut text = format!("\n[[service]]\nname = \"{name}\"\n");
+        let mut lines = vec!["\n[[service]]".to_owned(), format!("name = \"{name}\"")];
         match self {
-            Self::Ports(protocol, port) => text.push_str(&format!(
-                "backends = [\"iptables\"]\nports = [\"{protocol}/{port}\"]\n# true hides the port from everybody else.\n\
-                 protect = false\n"
-            )),
+            Self::Ports(protocol, port) => {
+                lines.push("backends = [\"iptables\"]".to_owned());
+                lines.push(format!("ports = [\"{protocol}/{port}\"]"));
+                lines.push("# true hides the port from everybody else.\nprotect = false".to_owned());
+            }
             Self::Commands { open, close, .. } => {
-                text.push_str(&format!("backends = [\"command\"]\nopen = {}\n", list(open)));
+                lines.push(format!("backends = [\"command\"]\nopen = {}", list(open)));
                 if !close.is_empty() {
-                    text.push_str(&format!("close = {}\n", list(close)));
+                    lines.push(format!("close = {}", list(close)));
                 }
             }
         }
-        text.push_str(&format!("duration = \"{}\"\n", format_duration(length)));
-        if length > crate::config::DEFAULT_MAX_DURATION {
-            text.push_str(&format!("max-duration = \"{}\"\n", format_duration(length)));
+        lines.push(format!("duration = \"{}\"", format_duration(length)));
+        if length > DEFAULT_MAX_DURATION {
+            lines.push(format!("max-duration = \"{}\"", format_duration(length)));
         }
-        text
+        lines.join("\n") + "\n"
     }
 }
 

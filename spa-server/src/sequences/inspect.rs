@@ -5,7 +5,7 @@ use spa_proto::sequence::Stage;
 
 use super::{Ports, Ready, Sequences};
 use crate::backend::existing::Listener;
-use crate::config::{Config, Finding, Protocol};
+use crate::config::{Code, Config, Finding, Protocol};
 
 /// Findings about keys, lists and ports that serve something; `listeners` are those of this host.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn inspect(config: &Config, paths: &Paths, listeners: &[Listener]) -> Vec<Fi
     let (sequences, unusable) = Sequences::load(&config.sequences, paths);
     let mut findings: Vec<Finding> = Vec::new();
     for one in &unusable {
-        let finding = Finding::error("sequence-unusable", one.to_string());
+        let finding = Finding::error(Code::SequenceUnusable, one.to_string());
         let hint = one.failure.hints.first();
         findings.push(hint.map_or(finding.clone(), |hint| finding.clone().with_try(hint)));
     }
@@ -36,7 +36,8 @@ fn served(ready: &Ready, config: &Config, listeners: &[Listener]) -> Vec<Finding
                 .iter()
                 .filter(|stage| listens(Protocol::of(stage.transport), stage.port.get()));
             let text = |stage: &Stage| format!("sequence {name}: something listens on {stage} here");
-            let finding = |stage| Finding::error("sequence-port", text(stage)).with_try("a port that serves nothing");
+            let finding =
+                |stage| Finding::error(Code::SequencePort, text(stage)).with_try("a port that serves nothing");
             served.map(finding).collect()
         }
         Ports::List(list) => {
@@ -53,7 +54,8 @@ fn served(ready: &Ready, config: &Config, listeners: &[Listener]) -> Vec<Finding
                     place + 1
                 )
             };
-            let finding = |place| Finding::error("sequence-port", text(place)).with_try("a port that serves nothing");
+            let finding =
+                |place| Finding::error(Code::SequencePort, text(place)).with_try("a port that serves nothing");
             bad.map(finding).into_iter().collect()
         }
         Ports::Rolling(rolling, _) => {
@@ -70,7 +72,7 @@ fn served(ready: &Ready, config: &Config, listeners: &[Listener]) -> Vec<Finding
             );
             let except: Vec<u16> = ports.into_iter().take(20).collect();
             let remedy = format!("except = {except:?}, here and on every device");
-            vec![Finding::warning("sequence-port", text).with_try(remedy)]
+            vec![Finding::warning(Code::SequencePort, text).with_try(remedy)]
         }
     }
 }

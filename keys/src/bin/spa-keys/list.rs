@@ -8,13 +8,14 @@ use crate::context::Context;
 use crate::describe;
 use crate::last::last_knocks;
 
-const CLIENT_COLUMNS: [(&str, &str); 6] = [
+const CLIENT_COLUMNS: [(&str, &str); 7] = [
     ("CLIENT", "name"),
     ("STATE", "state"),
     ("SERVICES", "services"),
     ("EXPIRES", "expires"),
     ("LAST KNOCK", "last_knock"),
     ("FROM", "last_address"),
+    ("IDENTITY", "identity"),
 ];
 const INVITE_COLUMNS: [(&str, &str); 4] = [
     ("INVITE", "name"),
@@ -43,7 +44,13 @@ pub fn list(context: &Context) -> Result<(), Failure> {
         eprintln!("warning: {}", describe::complaint(file));
     }
     let facts = json!({ "clients": clients, "invites": invites });
-    context.answer(&facts, || plain(&clients, &invites))
+    context.answer(&facts, || {
+        let clients: Vec<Value> = clients
+            .iter()
+            .map(|client| describe::for_people(client, context.now))
+            .collect();
+        plain(&clients, &invites)
+    })
 }
 
 fn plain(clients: &[Value], invites: &[Value]) -> String {
@@ -97,6 +104,7 @@ fn lines(facts: &Value) -> String {
         "enrolled",
         "last_knock",
         "last_address",
+        "identity",
     ];
     let line = |key: &str| format!("{:13} {}", key.replace('_', " "), describe::cell(facts, key));
     keys.map(line).join("\n")

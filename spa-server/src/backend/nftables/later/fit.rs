@@ -91,6 +91,13 @@ pub fn looked_up(map: &Value, packet: Packet) -> Option<&Value> {
     pairs.iter().find(fits).map(|pair| &pair[1])
 }
 
+/// What a verdict map may have for the packet: all but what is surely for others.
+pub fn candidates(map: &Value, packet: Packet) -> impl Iterator<Item = &Value> {
+    let pairs = map["data"]["set"].as_array().into_iter().flatten();
+    let may = move |pair: &&Value| !matches!(compared(&map["key"], &pair[0], packet), Some(Compared::Is(false)));
+    pairs.filter(may).map(|pair| &pair[1])
+}
+
 fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "tcp",
