@@ -13,7 +13,7 @@ Runs the tests, as root, on Debian with Rust; installs the packages that are mis
   rust      cargo test --workspace: unit tests, properties, the firewall in network namespaces, documentation examples
   vectors   the protocol's vectors, read by spa-proto
   outside   the same vectors, read by a second implementation in Python
-  system    the programs as users meet them: real iptables, ipset, sshd and nmap in network namespaces
+  system    the programs as users meet them: real iptables, ipset, sshd, nmap, knock and knockd in network namespaces
   nftables  the most important of these again, with nftables in the place of iptables
   fuzz      the fuzz targets compile
 
@@ -31,7 +31,7 @@ done
 need_root scripts/test.sh
 need_cargo
 install_missing gcc g++ libc6-dev libpcap-dev iproute2 iptables ipset nftables conntrack procps openssh-server \
-  openssh-client tcpd tcpdump nmap rsync git faketime strace python3 python3-cryptography
+  openssh-client tcpd tcpdump nmap knockd rsync git faketime strace python3 python3-cryptography
 
 target=$(target_folder)
 [ -n "$target" ] || exit 1

@@ -22,6 +22,7 @@ pub mod name;
 mod paths;
 pub mod profile;
 pub mod qr;
+pub mod rolling;
 pub mod rotation;
 pub mod state;
 mod table;

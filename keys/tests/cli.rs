@@ -495,3 +495,44 @@ fn every_command_has_an_example() {
         );
     }
 }
+
+#[test]
+fn rolling_sequences() {
+    let gateway = Gateway::new();
+    let rolling = "[[sequence]]\nname = \"card\"\nservice = \"ssh\"\nrolling = true\nstep = \"1d\"\n\
+        [[sequence]]\nname = \"fixed\"\nservice = \"ssh\"\nknocks = [\"1/tcp\"]\n";
+    gateway.write("server.toml", &format!("{SERVER}{rolling}"), 0o640);
+    let absent = gateway.run("sequence card --next 3");
+    assert_eq!((absent.code, absent.out.as_str()), (78, ""));
+    assert!(
+        absent.err.contains("try: spa-keys sequence card --new"),
+        "{}",
+        absent.err
+    );
+    assert_eq!(gateway.run("sequence card --new").code, 0);
+    assert_eq!(
+        gateway.path("sequences.d/card.key").metadata().unwrap().mode() & 0o777,
+        0o600
+    );
+    let again = gateway.run("sequence card --new");
+    assert_eq!((again.code, again.out.as_str()), (1, ""));
+    let card = gateway.run("sequence card --next 3");
+    assert_eq!((card.code, card.err.as_str()), (0, ""));
+    assert_eq!(card.out.matches("[ ] 20").count(), 3, "{}", card.out);
+    assert!(card.out.contains("knock -d 200 gw.example.net "), "{}", card.out);
+    let key = fs::read_to_string(gateway.path("sequences.d/card.key")).unwrap();
+    assert!(!card.out.contains(key.trim()), "a card does not hold the key");
+    let profile = gateway.run("sequence card --profile");
+    assert!(profile.out.contains(key.trim()) && !profile.err.contains(key.trim()));
+    for (line, code) in [
+        ("sequence card", 64),
+        ("sequence card --next 0", 64),
+        ("sequence card --next 3 --new", 64),
+        ("sequence fixed --new", 78),
+        ("sequence other --new", 78),
+        ("sequence ../card --new", 64),
+    ] {
+        let refused = gateway.run(line);
+        assert_eq!((refused.code, refused.out.as_str()), (code, ""), "{line}");
+    }
+}

@@ -7,6 +7,7 @@ use clap::{ColorChoice, Parser, Subcommand};
 mod access;
 mod enroll;
 mod profile;
+mod sequence;
 mod values;
 
 pub(crate) use access::{
@@ -15,6 +16,7 @@ pub(crate) use access::{
 };
 pub(crate) use enroll::EnrollArgs;
 pub(crate) use profile::{ForgetArgs, ListArgs, PasswdArgs, RenameArgs, ShowArgs, SshConfigArgs};
+pub(crate) use sequence::KnockArgs;
 
 // No `Debug` down to where an invite may stand: it is a secret until it is spent.
 
@@ -47,6 +49,14 @@ pub(crate) enum Command {
     /// Ask the gateway to close services again
     #[command(after_help = "Example: spa-client close gw.example.net ssh")]
     Close(CloseArgs),
+    /// Knock a classic sequence: packets to ports in an order
+    ///
+    /// Works with knockd too. A sequence that is always the same can be recorded and repeated by whoever sees it.
+    #[command(
+        after_help = "Example: spa-client knock gw.example.net 7311/tcp 15002/udp 9040/tcp -d 200\n         \
+        spa-client knock --rolling gw"
+    )]
+    Knock(KnockArgs),
     /// Open the door, wait until it is open, and run ssh
     #[command(after_help = "Examples: spa-client ssh gw.example.net -l anna\n          \
         spa-client ssh gw.example.net -l anna -- uptime\n          \

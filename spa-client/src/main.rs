@@ -29,6 +29,7 @@ mod report;
 mod resolve;
 mod salvo;
 mod secret;
+mod sequence;
 mod signals;
 mod ssh;
 mod ssh_config;
@@ -54,6 +55,7 @@ fn run(cli: &Cli) -> Exit {
         Command::Enroll(args) => enroll::run(args),
         Command::Open(args) => knock::open(args),
         Command::Close(args) => knock::close(args),
+        Command::Knock(args) => sequence::run(args),
         Command::Ssh(args) => ssh::ssh(args),
         Command::Proxy(args) => proxy::proxy(args),
         Command::Relay(args) => proxy::relay(args),

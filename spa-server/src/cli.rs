@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod close_overdue;
 mod confirm;
+mod import;
 mod init;
 mod report;
 mod restore;
@@ -127,6 +128,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Turn a knockd.conf into sequences and services for server.toml
+    Import(import::ImportArguments),
     /// Make a gateway from what `spa-keys backup` wrote; it begins with a wait, since it has no replay record
     Restore {
         /// The backup; - reads it from stdin
@@ -207,6 +210,7 @@ impl Cli {
                 report::explain,
             ),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
+            Command::Import(arguments) => import::run(&arguments, places.json),
             Command::Restore { file } => restore::restore(&paths, &file, places.json),
             Command::Uninstall => run::uninstall(&paths, places.json),
         };

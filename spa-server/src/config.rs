@@ -15,11 +15,13 @@ mod lock_out;
 mod nearest;
 mod nftables;
 mod not_yet;
+mod one_time;
 mod port_range;
 mod ports;
 pub mod raw;
 mod read;
 pub mod render;
+mod sequence;
 mod service;
 mod source;
 pub mod template;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use spa_proto::sequence::{Rolling, Stage};
 
 pub use changes::changes;
 pub use code::Code;
@@ -40,6 +43,7 @@ pub use finding::{Finding, Level};
 #[cfg(test)]
 pub(crate) use load::check as check_text;
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
+pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
 pub use source::Source;
@@ -61,6 +65,44 @@ pub struct Config {
     pub tcp_wrappers: TcpWrappers,
     /// The services, in the order of the file; names are unique.
     pub services: Vec<Service>,
+    /// The classic sequences, in the order of the file; names are unique. Secrets, which no backend has a use for.
+    #[serde(skip)]
+    pub sequences: Vec<Sequence>,
+}
+
+/// A classic sequence: packets to ports in a secret order open a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// At most 24 characters `[a-z0-9][a-z0-9._-]*`.
+    pub name: String,
+    /// The service it opens; exists.
+    pub service: String,
+    /// For whom; everybody when empty.
+    pub sources: Vec<IpNet>,
+    /// How long the last packet may come after the first; 1 s to 10 min.
+    pub within: Duration,
+    /// Which ports.
+    pub kind: SequenceKind,
+}
+
+/// Which ports a sequence has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SequenceKind {
+    /// Always the same: 3 to 16.
+    Fixed(Vec<Stage>),
+    /// Those of a list, each once.
+    OneTime(OneTime),
+    /// Those that follow from a key and the time.
+    Rolling(Rolling),
+}
+
+/// Where a list of one-time sequences is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OneTime {
+    /// In server.toml.
+    List(Vec<Vec<Stage>>),
+    /// In a file; a name without a folder is one of sequences.d.
+    File(PathBuf),
 }
 
 /// A chain of somebody else's, in a table of family inet.

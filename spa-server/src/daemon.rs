@@ -3,7 +3,7 @@
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
 //! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
-//! the control socket.
+//! the control socket. `sequences` is what the classic fallback comes to.
 
 mod act;
 mod answers;
@@ -14,6 +14,7 @@ mod knocks;
 mod pins;
 mod refuse;
 mod reload;
+mod sequences;
 mod stage;
 mod start;
 mod sweep;
@@ -66,6 +67,7 @@ pub struct Daemon {
     codes: codes::Codes,
     pins: pins::Pins,
     accepted: Accepted,
+    sequences: sequences::SequenceWatch,
     interfaces: BTreeMap<String, Interface>,
     capture: Capture,
     events: mpsc::Receiver<Event>,
@@ -132,6 +134,7 @@ impl Daemon {
             let pause = self.until_next(clock::uptime());
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
+                Some(event) = self.sequences.next() => self.on_probe(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = tokio::time::sleep(pause) => self.on_time(),
                 () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),
@@ -167,7 +170,8 @@ impl Daemon {
 
     /// Says `ready` once everything that a knock needs is there.
     fn say_ready(&mut self) {
-        if !self.ready && self.interfaces.len() == self.config.listen.interfaces.len() {
+        let interfaces = self.config.listen.interfaces.len();
+        if !self.ready && self.interfaces.len() == interfaces && self.sequences.is_ready(interfaces) {
             self.ready = true;
             println!("ready");
             info!(dry_run = self.dry_run, "ready");

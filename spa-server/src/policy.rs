@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use spa_keys::client::{AddressRule, ClientPolicy, Widen};
 use spa_proto::{Address, ServiceName};
 
-use crate::config::Service;
+use crate::config::{Sequence, Service};
 use crate::grant::Terms;
 
 /// What a knock comes to.
@@ -112,6 +112,31 @@ pub fn decide(
     } else {
         Ok(decision)
     }
+}
+
+/// Decides a complete sequence from `source`: one service, for that address alone.
+///
+/// # Errors
+///
+/// Why nothing may be opened, in one clause.
+pub fn decide_sequence(services: &[Service], sequence: &Sequence, source: IpAddr) -> Result<(IpAddr, Terms), String> {
+    let name: ServiceName = sequence
+        .service
+        .parse()
+        .map_err(|error: spa_proto::ServiceNameError| error.to_string())?;
+    let policy = ClientPolicy {
+        services: std::iter::once(name.clone()).collect(),
+        sources: sequence.sources.clone().into(),
+        ..ClientPolicy::default()
+    };
+    let decision = decide(services, &policy, Address::AsSeen, source, &[name], 0);
+    let decision = decision.map_err(|error| match error {
+        PolicyError::Local(address) => format!("{address} is local; sequences open for no local address"),
+        PolicyError::Source(address) => format!("{address} is not among the sequence's sources"),
+        error => error.to_string(),
+    })?;
+    let (_, terms) = decision.granted.into_iter().next().ok_or("it opens nothing")?;
+    Ok((decision.address, terms))
 }
 
 fn find<'a>(services: &'a [Service], policy: &ClientPolicy, name: &ServiceName) -> Result<&'a Service, Exclusion> {
@@ -332,5 +357,34 @@ mod tests {
         };
         assert_eq!(opened("192.0.2.77"), "192.0.2.0/24");
         assert_eq!(opened("2001:db8::77"), "2001:db8::/64");
+    }
+
+    #[test]
+    fn a_sequence_opens_one_service_for_where_it_came_from() {
+        let sequence = |service: &str, sources: &[&str]| Sequence {
+            name: "card".into(),
+            service: service.into(),
+            sources: sources.iter().map(|net| net.parse().unwrap()).collect(),
+            within: Duration::from_secs(10),
+            kind: crate::config::SequenceKind::Fixed(Vec::new()),
+        };
+        let decide =
+            |sequence: &Sequence, source: &str| decide_sequence(&services(), sequence, source.parse().unwrap());
+        let (address, terms) = decide(&sequence("ssh", &[]), "192.0.2.7").unwrap();
+        assert_eq!(address.to_string(), "192.0.2.7");
+        assert_eq!(
+            (terms.opened.to_string().as_str(), terms.duration.as_secs()),
+            ("192.0.2.7/32", 30)
+        );
+        assert!(decide(&sequence("ssh", &["192.0.2.0/24"]), "192.0.2.7").is_ok());
+        for (sequence, source) in [
+            (sequence("ssh", &["198.51.100.0/24"]), "192.0.2.7"),
+            (sequence("ssh", &[]), "127.0.0.1"),
+            (sequence("ssh", &[]), "fe80::1"),
+            (sequence("ssh", &[]), "255.255.255.255"),
+            (sequence("web", &[]), "192.0.2.7"),
+        ] {
+            assert!(decide(&sequence, source).is_err(), "{source}");
+        }
     }
 }

@@ -190,3 +190,22 @@ fn what_others_may_read_or_write_is_refused_with_what_to_type() {
         State::open(dir.path(), lock(dir.path())).unwrap();
     }
 }
+
+#[test]
+fn what_is_used_of_sequences_is_kept() {
+    let dir = folder();
+    let row = |next| SequenceRow {
+        name: "card".into(),
+        key: [7; 32],
+        next,
+        used: vec![1, u64::MAX],
+    };
+    let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!(state.sequences().unwrap(), []);
+    state
+        .commit(&[Change::Sequence(row(5)), Change::Sequence(row(6))])
+        .unwrap();
+    drop(state);
+    let mut state = State::open(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!(state.sequences().unwrap(), [row(6)]);
+}

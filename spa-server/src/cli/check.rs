@@ -15,6 +15,7 @@ use crate::config::{BackendKind, Code, Colour, Config, Finding};
 use crate::confirm::{Ledger, Record, Undone, Verdict};
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
+use crate::sequences;
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
     let report = report(paths);
@@ -63,6 +64,7 @@ fn report(paths: &Paths) -> Report {
         );
         findings.extend(reachable(config));
         findings.extend(inspect_all(config, paths));
+        findings.extend(of_sequences(config, paths));
     }
     Report::new(loaded, access).with(findings)
 }
@@ -79,6 +81,18 @@ fn unconfirmed(paths: &Paths) -> Option<Finding> {
         Err(failure) => unknown(&failure),
     };
     Some(finding.in_file(&paths.config))
+}
+
+/// Keys and lists of sequences, and ports of theirs that serve something now.
+fn of_sequences(config: &Config, paths: &Paths) -> Vec<Finding> {
+    if config.sequences.is_empty() {
+        return Vec::new();
+    }
+    let found = sequences::inspect(config, paths, &existing::listeners().unwrap_or_default());
+    found
+        .into_iter()
+        .map(|finding| finding.in_file(&paths.config))
+        .collect()
 }
 
 fn unknown(failure: &Failure) -> Finding {

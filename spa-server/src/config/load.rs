@@ -11,7 +11,7 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
 use super::source::Source;
-use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, not_yet, read, service};
+use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, not_yet, read, sequence, service};
 
 /// The UDP port that knocks go to unless told.
 pub const DEFAULT_PORT: u16 = 62201;
@@ -69,6 +69,11 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
     not_yet::refuse(raw, findings);
     let listen = listen::listen(&raw.listen, findings);
     let services = service::services(raw, &listen, users, findings);
+    let taken = sequence::Taken {
+        services: &services,
+        listen: &listen,
+    };
+    let sequences = sequence::sequences(&raw.sequence, &taken, findings);
     Config {
         host: gateway::host(&raw.gateway, findings),
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
@@ -76,6 +81,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),
         listen,
         services,
+        sequences,
     }
 }
 

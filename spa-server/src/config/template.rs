@@ -89,7 +89,8 @@ impl fmt::Display for Template {
         let texts = self.services.iter().map(service_text).enumerate();
         texts
             .map(|(n, text)| if n == 0 { text } else { uncommented(&text) })
-            .try_for_each(|text| f.write_str(&text))
+            .try_for_each(|text| f.write_str(&text))?;
+        f.write_str(SEQUENCE)
     }
 }
 
@@ -195,6 +196,16 @@ at-end = "keep"
 chain = "INPUT"
 # Only packets to these own addresses are judged; empty means all. The ports stay open on any other address.
 to = []
+"#;
+
+const SEQUENCE: &str = r#"
+# Where no client program can be had: packets to ports in an order open one service. Read docs/sequences.md first: what is
+# always the same can be recorded and repeated by whoever sees it once. rolling = true with a key costs less.
+# [[sequence]]
+# name = "card"
+# service = "ssh"
+# rolling = true
+# step = "1d"
 "#;
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ impl Daemon {
                 "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
             },
             "forwarded": load(&counters.forwarded),
+            "sequences": self.sequence_state(),
         })
     }
 

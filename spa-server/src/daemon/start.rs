@@ -64,7 +64,7 @@ impl Daemon {
         let folders = watch_folders(&paths)?;
         let keys = KeyDirectory::load(&paths.clients, &paths.invites).map_err(Failure::from)?;
         keys.broken().for_each(|(.., broken)| say_broken(broken));
-        let journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
+        let mut journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
         let doors = if dry_run {
             Doors::recording(&config)
         } else {
@@ -81,8 +81,9 @@ impl Daemon {
             event_sender.clone(),
             Arc::default(),
         );
-        let capture = capture.map_err(|e| Failure::new(Exit::Failed, format!("no thread could be started: {e}")))?;
+        let capture = capture.map_err(|error| no_thread(&error))?;
         let (request_sender, requests) = mpsc::channel(16);
+        let sequences = super::sequences::SequenceWatch::new(&mut journal);
         let mut daemon = Self {
             dry_run,
             started: now.wall,
@@ -98,6 +99,7 @@ impl Daemon {
             codes: super::codes::Codes::default(),
             pins: super::pins::Pins::default(),
             accepted: Accepted::default(),
+            sequences,
             interfaces: std::collections::BTreeMap::new(),
             capture,
             events,
@@ -112,6 +114,7 @@ impl Daemon {
             paths,
         };
         daemon.take_over()?;
+        daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.trial.expect(waits);
         daemon.begin_with(undoing, &source);
         daemon.control = daemon.listen_for_commands(request_sender)?;
@@ -289,6 +292,10 @@ fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration
             .hint("spa-server run --dry-run")),
         Err(error) => Err(error.into()),
     }
+}
+
+pub(super) fn no_thread(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("no thread could be started: {error}"))
 }
 
 /// Where knocks are for, as configured: the gateway's own addresses.

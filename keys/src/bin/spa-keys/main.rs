@@ -19,6 +19,7 @@ mod maker;
 mod rename;
 mod reset;
 mod rotate;
+mod sequence;
 mod server;
 mod show;
 mod successors;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Restore { name } => change::restore(&context, &name),
         Command::Remove { name } => change::remove(&context, &name),
         Command::Set(args) => change::set(&context, args),
+        Command::Sequence(args) => sequence::run(&context, &args),
         Command::Rename { name, to } => rename::run(&context, &name, &to),
         Command::Export { name, secrets, out } => export::run(&context, &name, secrets, out.as_deref()),
         Command::Import(args) => import::run(&context, args),

@@ -93,6 +93,30 @@ fn findings(code: Code) -> Vec<Finding> {
             .collect(),
         Code::BadNamedChain => named_chain("table = \"inet filter\"\nchain = \"SPA\""),
         Code::RelativePath => of("tcp-wrappers.hosts-allow = \"hosts.allow\"\n"),
+        // Sequences
+        Code::NoKnocks => sequence("rolling = true\nknocks = []"),
+        Code::BadKnock => sequence("knocks = [\"tcp/7311\", \"9040\", \"70000/udp\"]"),
+        Code::SequenceLength => sequence("knocks = [\"7311/tcp\", \"9040/tcp\"]"),
+        Code::SequencePort => sequence("knocks = [\"7311/tcp\", \"62201/udp\", \"9040/tcp\"]"),
+        Code::SweptSequence => sequence("knocks = [\"7311/tcp\", \"7312/tcp\", \"7313/tcp\"]"),
+        Code::SequenceBeginning => {
+            let second = "knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\", \"22/udp\"]";
+            sequence(&format!(
+                "{FIXED}\n[[sequence]]\nname = \"b\"\nservice = \"ssh\"\n{second}"
+            ))
+        }
+        Code::Replayable => sequence(FIXED),
+        Code::RepeatedPort => sequence("knocks = [\"7311/udp\", \"15002/udp\", \"7311/udp\"]"),
+        Code::WellKnownSequence => sequence("knocks = [\"7000/tcp\", \"8000/tcp\", \"9000/udp\"]"),
+        Code::BadOneTime => sequence("one-time = [\"7311/tcp 9040/tcp\"]"),
+        Code::BadRolling => sequence("rolling = true\nrange = \"1-9\""),
+        Code::NotRolling => sequence(&format!("{FIXED}\nstep = \"1m\"")),
+        Code::BadTcpFlags => sequence(&format!("{FIXED}\ntcp-flags = [\"!ack\"]")),
+        Code::CommonFlags => sequence(&format!("{FIXED}\ntcp-flags = [\"ack\"]")),
+        Code::BadWithin => sequence(&format!("{FIXED}\nwithin = \"1h\"")),
+        Code::BadSource => sequence(&format!("{FIXED}\nsources = [\"192.0.2.7/24\"]")),
+        Code::NoServiceNamed => sequence(&format!("{FIXED}\nservice")),
+        Code::SequenceUnusable => unusable_sequence(),
         // Services
         Code::NoService => of(HEAD),
         Code::NoName => of(&format!(
@@ -159,7 +183,7 @@ fn findings(code: Code) -> Vec<Finding> {
         Code::Syntax => of("[gateway\n"),
         Code::UnknownKey => of("[gateway]\nhots = \"gw\"\n[listne]\n"),
         Code::WrongType => of("gateway = 1\nlisten.ports = 62201\n"),
-        Code::NotYet => of("[scan-guard]\nmode = \"ban\"\n[[sequence]]\nname = \"a\"\n"),
+        Code::NotYet => of("[scan-guard]\nmode = \"ban\"\n"),
         Code::NoFile => either(Config::load(Path::new("/nonexistent/server.toml"))),
         Code::NoPermission => {
             vec![unreadable(
@@ -301,6 +325,25 @@ fn either(loaded: Result<(Config, Vec<Finding>), Vec<Finding>>) -> Vec<Finding> 
 
 fn of(text: &str) -> Vec<Finding> {
     either(Config::from_text("server.toml", text))
+}
+
+const FIXED: &str = "knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]";
+
+fn sequence(keys: &str) -> Vec<Finding> {
+    // What ends with the bare word is a sequence that names no service.
+    let (keys, service) = match keys.strip_suffix("\nservice") {
+        Some(keys) => (keys, ""),
+        None => (keys, "service = \"ssh\"\n"),
+    };
+    let text = format!("[[sequence]]\nname = \"a\"\n{service}{keys}\n");
+    of(&(firewalled("ports = [\"tcp/22\"]") + &text))
+}
+
+/// The key of a rolling sequence is not there.
+fn unusable_sequence() -> Vec<Finding> {
+    let text = "[[sequence]]\nname = \"a\"\nservice = \"ssh\"\nrolling = true\n";
+    let (config, _) = Config::from_text("server.toml", &(firewalled("ports = [\"tcp/22\"]") + text)).unwrap();
+    crate::sequences::inspect(&config, &Paths::new(Some(Path::new("/nonexistent")), None), &[])
 }
 
 fn listen(keys: &str) -> Vec<Finding> {
