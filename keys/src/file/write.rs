@@ -232,10 +232,10 @@ mod tests {
         fs::write(&from, "a").unwrap();
         // A link to nowhere is somebody's place too.
         symlink(dir.path().join("nowhere"), &taken).unwrap();
-        assert!(matches!(rename(&from, &taken), Err(FileError::Exists { .. })));
-        rename(&from, &to).unwrap();
+        assert!(matches!(rename_new(&from, &taken), Err(FileError::Exists { .. })));
+        rename_new(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "a");
-        assert!(rename(&from, &taken).unwrap_err().is_absent());
+        assert!(rename_new(&from, &taken).unwrap_err().is_absent());
     }
 
     #[test]
