@@ -247,6 +247,11 @@ fn who_lags_is_invited_again_and_shut_out_only_by_force() {
     assert_eq!((done.code, gateway.identities()), (78, vec![last]));
     assert_eq!(gateway.run("gateway drop SHA256:x").code, 1);
     assert_eq!(gateway.run("gateway reinvite nobody").code, 1);
+    gateway.run("revoke anna");
+    assert_snapshot!(refused(&gateway.run("gateway reinvite anna")), @"
+    1
+    error: anna is revoked
+    ");
 }
 
 #[test]
@@ -276,6 +281,35 @@ fn whoever_is_revoked_does_not_come_back_by_a_rotation() {
         .filter(|i| i["state"] == "live")
         .count();
     assert_eq!(live, 0);
+}
+
+#[test]
+fn rotations_at_once_lose_no_identity() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let gateway = &gateway;
+            let out = gateway.path(&format!("out{number}"));
+            scope.spawn(move || assert_eq!(gateway.run(&format!("gateway rotate --out {}", out.display())).code, 0));
+        }
+    });
+    let identities = gateway.identities();
+    assert_eq!(identities.len(), 5);
+    for number in 0..4 {
+        let folder = fs::read_dir(gateway.path(&format!("out{number}")))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let file = folder
+            .into_iter()
+            .find(|path| path.extension().unwrap() == "txt")
+            .unwrap();
+        let invite = InviteText::parse(fs::read_to_string(file).unwrap().trim()).unwrap();
+        assert!(
+            identities.contains(&text::fingerprint(&invite.gateway)),
+            "each invite is good"
+        );
+    }
 }
 
 #[test]
