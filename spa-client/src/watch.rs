@@ -45,6 +45,9 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) fn watch(args: &WatchArgs) -> Exit {
     let mut report = Report::new(&args.services);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
+    if let (true, Err(failure)) = (args.json, &outcome) {
+        Voice::new(args, false).gave_up(&failure.what);
+    }
     // Its events have said all else.
     report.finish_quietly(outcome)
 }
