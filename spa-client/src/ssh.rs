@@ -10,7 +10,6 @@ use spa_keys::{Exit, Failure, Host};
 
 use crate::cli::SshArgs;
 use crate::load::load;
-use crate::out::Form;
 use crate::plan;
 use crate::proxy::pass;
 use crate::quote::proxy_command;
@@ -23,7 +22,7 @@ const WITH_VALUE: &str = "BbcDEeFIiJLlmOopQRSWwP";
 pub(crate) fn ssh(args: &SshArgs) -> Exit {
     let mut report = Report::new(&[]);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
-    report.finish(outcome, Form::Text)
+    report.finish_quietly(outcome)
 }
 
 fn run(args: &SshArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {

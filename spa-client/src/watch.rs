@@ -16,7 +16,7 @@ use crate::code;
 use crate::door::{Door, Place};
 use crate::host::{Sockets, resolve};
 use crate::load::load;
-use crate::out::{self, Form};
+use crate::out;
 use crate::plan::{self, Verb};
 use crate::report::Report;
 use crate::salvo::Rounds;
@@ -45,11 +45,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) fn watch(args: &WatchArgs) -> Exit {
     let mut report = Report::new(&args.services);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
-    match outcome {
-        // Its events have said it all.
-        Ok(()) => Exit::Done,
-        failed => report.finish(failed, Form::Text),
+    if let (true, Err(failure)) = (args.json, &outcome) {
+        Voice::new(args, false).gave_up(&failure.what);
     }
+    // Its events have said all else.
+    report.finish_quietly(outcome)
 }
 
 fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {

@@ -614,7 +614,8 @@ class Sshd:
         config.write_text(
             f"ListenAddress 0.0.0.0\nListenAddress ::\nHostKey {self.folder}/host\nPidFile none\nUseDNS no\n"
             f"AuthorizedKeysFile {self.folder}/user.pub\nPermitRootLogin prohibit-password\nStrictModes no\n"
-            f"PasswordAuthentication no\nSubsystem sftp internal-sftp\nMaxStartups 500\nUsePAM {'yes' if root_is_locked() else 'no'}\n"
+            f"PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+            f"MaxStartups 500\nUsePAM {'yes' if root_is_locked() else 'no'}\n"
         )
         # A folder /run/sshd that only this sshd sees: the process has mounts of its own.
         start = 'mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$0"'
