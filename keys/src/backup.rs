@@ -1,5 +1,5 @@
-//! A gateway in one text, to move it or to keep it: configuration, identities, clients, invites. Not the replay record,
-//! which is true only where it is kept.
+//! A gateway in one text, to move it or to keep it: configuration, identities, clients, invites, keys and lists of
+//! sequences. Not the replay record, which is true only where it is kept.
 //!
 //! ```text
 //! spa-backup 1 2026-11-22T18:30:00Z
@@ -41,6 +41,8 @@ pub enum Place {
     Client(String),
     /// An invite's file by its name without `.toml`.
     Invite(String),
+    /// A key or a list of sequences by its name.
+    Sequence(String),
 }
 
 impl Place {
@@ -55,6 +57,7 @@ impl Place {
             None if name == "gateway.key" => Some(Self::GatewayKey),
             Some(("clients.d", name)) => stem(name).map(Self::Client),
             Some(("invites.d", name)) => stem(name).map(Self::Invite),
+            Some(("sequences.d", name)) => is_plain(name).then(|| Self::Sequence(name.to_owned())),
             _ => None,
         }
     }
@@ -67,6 +70,7 @@ impl Place {
             Self::GatewayKey => paths.gateway_key.clone(),
             Self::Client(stem) => toml_in(&paths.clients, stem),
             Self::Invite(stem) => toml_in(&paths.invites, stem),
+            Self::Sequence(name) => paths.sequences.join(name),
         }
     }
 
@@ -80,6 +84,11 @@ impl Place {
     }
 }
 
+/// Whether it names a file of a folder and no other place, on one line.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n'])
+}
+
 fn toml_in(folder: &Path, stem: &str) -> PathBuf {
     folder.join(format!("{stem}.toml"))
 }
@@ -91,6 +100,7 @@ impl fmt::Display for Place {
             Self::GatewayKey => f.write_str("gateway.key"),
             Self::Client(stem) => write!(f, "clients.d/{stem}.toml"),
             Self::Invite(stem) => write!(f, "invites.d/{stem}.toml"),
+            Self::Sequence(name) => write!(f, "sequences.d/{name}"),
         }
     }
 }
@@ -247,6 +257,9 @@ mod tests {
             "clients.d/a/b.toml",
             "clients.d/.lock.toml",
             "clients.d/x",
+            "sequences.d/../x.key",
+            "sequences.d/.x",
+            "sequences.d/",
             "/etc/passwd",
             "state/record.redb",
             "",

@@ -430,6 +430,16 @@ class OneTime(Sequences):
                 self.gateway.start()
                 self.once()
 
+    def test_while_a_lost_record_is_waited_for_nothing_opens(self) -> None:
+        """It takes the ten minutes of any lost record; what comes after them is a unit test's."""
+        self.gateway.configure(toml(self.lists()["file"], sequence("plain", knocks=UDP)))
+        shutil.rmtree(self.gateway.dir / "state")
+        self.gateway.start()
+        for stages in (UDP, self.LIST[0]):
+            knock(self.friend, GATEWAY[4], *stages)
+        eventually(lambda: self.gateway.refused("record") >= 2, 5, "refused while the record is waited for")
+        self.assertEqual(self.gateway.grants(), [])
+
     def once(self) -> None:
         first, second, third = self.LIST[0], self.LIST[1], self.LIST[2]
         knock(self.friend, GATEWAY[4], *first)
@@ -517,6 +527,15 @@ class Rolling(Sequences):
         done = self.client("knock", "--rolling", "gw", check=False)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("used already", done.stderr)
+
+    def test_a_backup_has_the_key(self) -> None:
+        backup = self.network.folder / "gateway.backup"
+        self.gateway.keys("backup", str(backup))
+        elsewhere = self.network.folder / "elsewhere"
+        harness.run(harness.BIN / "spa-server", "restore", "--dir", elsewhere, backup)
+        key = Path("sequences.d", "card.key")
+        self.assertEqual((elsewhere / key).read_text(), (self.gateway.dir / key).read_text())
+        self.assertEqual((elsewhere / key).stat().st_mode & 0o777, 0o600)
 
     def test_without_its_key_the_others_open(self) -> None:
         (self.gateway.dir / "sequences.d" / "card.key").unlink()

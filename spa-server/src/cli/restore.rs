@@ -77,6 +77,13 @@ fn write(paths: &Paths, backup: &Backup) -> Result<(), Failure> {
     for secret in [&paths.clients, &paths.invites, &paths.state] {
         file::create_dir(secret, 0o700)?;
     }
+    if backup
+        .files
+        .iter()
+        .any(|(place, _)| matches!(place, Place::Sequence(_)))
+    {
+        file::create_dir(&paths.sequences, 0o700)?;
+    }
     let put = |place: &Place, text: &str| file::create_new(&place.path(paths), text.as_bytes(), place.mode());
     let (last, first): (Vec<_>, Vec<_>) = backup.files.iter().partition(|(place, _)| *place == Place::Config);
     // The configuration last: what is half made has none, and nothing runs without one.

@@ -53,6 +53,7 @@ fn read_all(context: &Context) -> Result<Vec<(Place, zeroize::Zeroizing<String>)
     let mut places = vec![Place::Config, Place::GatewayKey];
     places.extend(stems(&paths.clients)?.into_iter().map(Place::Client));
     places.extend(stems(&paths.invites)?.into_iter().map(Place::Invite));
+    places.extend(names(&paths.sequences)?.into_iter().map(Place::Sequence));
     let read = |place: Place| {
         let limits = if place == Place::Config {
             Limits::CONFIG
@@ -75,4 +76,24 @@ fn stems(folder: &Path) -> Result<Vec<String>, Failure> {
     }
     stems.sort_unstable();
     Ok(stems)
+}
+
+/// The names of the files of a folder that need not be there, sorted; hidden ones are nobody's.
+fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    let refused = |error| Failure::from(FileError::io(folder, "list", error));
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(refused)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(refused)?.file_name();
+        names.extend(
+            name.to_str()
+                .filter(|name| !name.starts_with('.') && !name.contains('\n'))
+                .map(str::to_owned),
+        );
+    }
+    names.sort_unstable();
+    Ok(names)
 }
