@@ -1,8 +1,10 @@
 //! A profile under a passphrase: argon2id (RFC 9106) and ChaCha20-Poly1305 (RFC 8439) in a small TOML table.
 //!
-//!     key      = argon2id(passphrase, salt, memory, passes), one lane, 32 bytes
-//!     head     = "spa/1 profile" ‖ version ‖ memory in KiB ‖ passes ‖ salt     numbers in 4 bytes, big-endian
-//!     contents = AEAD(key, nonce 0, associated data head, the profile's text) ‖ first 4 bytes of SHA-256(head ‖ AEAD)
+//! ```text
+//! key      = argon2id(passphrase, salt, memory, passes), one lane, 32 bytes
+//! head     = "spa/1 profile" ‖ version ‖ memory in KiB ‖ passes ‖ salt     numbers in 4 bytes, big-endian
+//! contents = AEAD(key, nonce 0, associated data head, the profile's text) ‖ first 4 bytes of SHA-256(head ‖ AEAD)
+//! ```
 //!
 //! The salt is fresh at each writing and so is the key, which is why the nonce may be zero. The checksum tells a damaged
 //! file from a wrong passphrase.
