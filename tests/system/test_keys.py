@@ -274,9 +274,12 @@ class KilledWhileEnrolling(Keys):
             return daemon.process.poll() is not None or self.written(text)
 
         eventually(settled, 15, f"killed at {call} {number}, or done")
-        strace.process.terminate()
-        strace.wait()
-        return daemon.process.poll() is not None
+        killed = daemon.process.poll() is not None
+        if not killed:
+            strace.process.terminate()  # by this it lets the daemon go
+            strace.wait(30)
+        strace.end()
+        return killed
 
     def written(self, text: str) -> bool:
         name = spa1.parse_invite(text).name
