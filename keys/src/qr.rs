@@ -77,6 +77,32 @@ mod tests {
         assert_eq!(svg(&"x".repeat(3000)).unwrap_err(), QrError { length: 3000 });
     }
 
+    /// Reads a terminal's characters as a camera does; `lit` is what the terminal shows where a character is drawn.
+    fn read(drawn: &str, lit: u8) -> String {
+        const SCALE: usize = 4;
+        let lines: Vec<Vec<char>> = drawn.lines().map(|line| line.chars().collect()).collect();
+        let is_drawn = |x: usize, y: usize| match (lines[y / 2][x], y % 2) {
+            (' ', _) | ('\u{2580}', 1) | ('\u{2584}', 0) => false,
+            ('\u{2588}' | '\u{2580}' | '\u{2584}', _) => true,
+            (other, _) => panic!("{other:?} is drawn"),
+        };
+        let (width, height) = (lines[0].len(), 2 * lines.len());
+        let shade = |x: usize, y: usize| if is_drawn(x / SCALE, y / SCALE) { lit } else { !lit };
+        let mut image = rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, shade);
+        let (_, text) = image.detect_grids()[0].decode().unwrap();
+        text
+    }
+
+    #[test]
+    fn what_is_drawn_is_read_back() {
+        let invite = format!("spa1-invite:{}", "Ab3_-".repeat(80));
+        let dark_terminal = terminal(&invite, false).unwrap();
+        assert_eq!(read(&dark_terminal, 255), invite);
+        let coloured = terminal(&invite, true).unwrap();
+        let plain = coloured.replace("\u{1b}[30;107m", "").replace("\u{1b}[0m", "");
+        assert_eq!(read(&plain, 0), invite, "black on white");
+    }
+
     #[test]
     fn a_small_one_in_full() {
         // Version 1 is 21 modules wide; the quiet zone adds 4 on each side.

@@ -1,5 +1,6 @@
 //! Who has moved to a gateway's newest identity, and who would be shut out without an older one. Pure.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,8 +8,11 @@ use spa_proto::{PublicKey, UnixTime};
 
 use crate::directory::{ClientState, ClientView, KeyDirectory};
 use crate::invites::{Invite, InviteState};
-use crate::name::ClientName;
 use crate::text::fingerprint;
+
+mod name;
+
+pub use name::{next_name, taken_names};
 
 /// How long ago a knock still shows that its sender needs an identity.
 pub const RECENT: Duration = Duration::from_hours(30 * 24);
@@ -50,54 +54,81 @@ impl fmt::Display for Progress {
 }
 
 /// The clients of a gateway, their last knocks, and the time.
-pub struct Rotation<'a, F> {
-    /// The clients and invites.
-    pub directory: &'a KeyDirectory,
-    /// A client's last knock.
-    pub seen: F,
-    /// Now.
-    pub now: UnixTime,
+pub struct Rotation<'a> {
+    now: UnixTime,
+    /// Since when the record remembers knocks: a client that has none since may have knocked before.
+    since: UnixTime,
+    active: Vec<ClientView<'a>>,
+    seen: HashMap<PublicKey, Seen>,
+    successors: HashMap<&'a str, ClientView<'a>>,
+    /// Live invites.
+    live: Vec<&'a Invite>,
+    invited: HashMap<&'a str, &'a Invite>,
+    /// The identity in the invite by which a key was enrolled.
+    enrolled_with: HashMap<PublicKey, PublicKey>,
 }
 
-impl<'a, F: Fn(&PublicKey) -> Option<Seen>> Rotation<'a, F> {
-    /// The active clients in the order of their names.
-    pub fn active(&self) -> Vec<ClientView<'a>> {
-        let active = self
-            .directory
+impl<'a> Rotation<'a> {
+    /// Looks through the clients and invites, with what is known of last knocks `since` a time.
+    #[must_use]
+    pub fn new(directory: &'a KeyDirectory, seen: HashMap<PublicKey, Seen>, since: UnixTime, now: UnixTime) -> Self {
+        let active = directory
             .clients()
-            .filter(|view| view.state(self.now) == ClientState::Active);
+            .filter(|view| view.state(now) == ClientState::Active);
         let mut active: Vec<_> = active.collect();
         active.sort_unstable_by_key(|view| view.name());
-        active
+        let live: Vec<_> = directory
+            .invites()
+            .filter(|invite| invite.state(now) == InviteState::Live)
+            .collect();
+        let replaces = |invite: &&'a Invite| Some((invite.terms.replaces.as_ref()?.as_str(), *invite));
+        let with = |invite: &Invite| Some((invite.spent.as_ref()?.public_key()?, invite.gateway?));
+        Self {
+            now,
+            since,
+            successors: successors(&active, &seen),
+            invited: live.iter().filter_map(replaces).collect(),
+            enrolled_with: directory.invites().filter_map(with).collect(),
+            active,
+            seen,
+            live,
+        }
     }
 
-    /// Who took a client's place, or will: the newest name.
+    /// The active clients in the order of their names.
+    #[must_use]
+    pub fn active(&self) -> &[ClientView<'a>] {
+        &self.active
+    }
+
+    /// A client's last knock.
+    #[must_use]
+    pub fn seen(&self, client: ClientView<'_>) -> Option<&Seen> {
+        self.seen.get(client.public_key())
+    }
+
+    /// Who took a client's place: of several, who knocked last.
+    #[must_use]
     pub fn successor(&self, name: &str) -> Option<ClientView<'a>> {
-        self.active()
-            .into_iter()
-            .rev()
-            .find(|view| view.replaces() == Some(name))
+        self.successors.get(name).copied()
     }
 
     /// The live invite of who will take a client's place.
+    #[must_use]
     pub fn invited(&self, name: &str) -> Option<&'a Invite> {
-        let replaces = |invite: &&Invite| invite.terms.replaces.as_ref().is_some_and(|old| old.as_str() == name);
-        let live = |invite: &&Invite| invite.state(self.now) == InviteState::Live;
-        self.directory.invites().find(|invite| live(invite) && replaces(invite))
+        self.invited.get(name).copied()
     }
 
-    /// The fingerprint of the identity that a client has shown that it knows: by its last knock, else by the invite that made it.
+    /// The fingerprint of the identity that a client has shown that it knows: by its last knock, else by the invite
+    /// that made it.
+    #[must_use]
     pub fn identity_of(&self, client: ClientView<'_>) -> Option<String> {
-        let key = client.public_key();
-        let spent_by = |invite: &&Invite| invite.spent.as_ref().and_then(crate::Spent::public_key) == Some(*key);
-        let knocked = (self.seen)(key).map(|seen| seen.identity);
-        knocked.or_else(|| {
-            let gateway = self.directory.invites().find(spent_by)?.gateway?;
-            Some(fingerprint(&gateway))
-        })
+        let knocked = self.seen(client).map(|seen| seen.identity.clone());
+        knocked.or_else(|| self.enrolled_with.get(client.public_key()).map(fingerprint))
     }
 
     /// How far a client is on its way to `newest`.
+    #[must_use]
     pub fn progress(&self, client: ClientView<'_>, newest: &str) -> Progress {
         if self.identity_of(client).as_deref() == Some(newest) {
             return Progress::Moved;
@@ -111,67 +142,48 @@ impl<'a, F: Fn(&PublicKey) -> Option<Seen>> Rotation<'a, F> {
     }
 
     /// Whether who took its place has knocked, no earlier than the client itself did and for another identity.
+    #[must_use]
     pub fn is_replaced(&self, client: ClientView<'_>) -> bool {
-        let own = (self.seen)(client.public_key());
-        let after = |successor: ClientView<'_>| (self.seen)(successor.public_key());
-        self.successor(client.name())
-            .and_then(after)
-            .is_some_and(|after| own.is_none_or(|own| after.at >= own.at && after.identity != own.identity))
+        let after = self.successor(client.name()).and_then(|successor| self.seen(successor));
+        let later = |after: &Seen, own: &Seen| after.at >= own.at && after.identity != own.identity;
+        after.is_some_and(|after| self.seen(client).is_none_or(|own| later(after, own)))
     }
 
     /// The active clients that may need the identity `old` and have not been replaced.
+    #[must_use]
     pub fn needs(&self, old: &str) -> Vec<ClientView<'a>> {
-        let mut active = self.active();
-        active.retain(|client| !self.is_replaced(*client) && self.may_need(*client, old));
-        active
+        let may_need = |client: &ClientView<'a>| !self.is_replaced(*client) && self.may_need(*client, old);
+        self.active.iter().copied().filter(may_need).collect()
     }
 
-    /// Who knocked with it within 30 days; and who was enrolled within 30 days and has not shown another one.
+    /// Who knocked with it within 30 days. Who has not knocked since the record began, or since it was enrolled, if
+    /// that is less than 30 days ago: unless the invite that made it carried another one.
     fn may_need(&self, client: ClientView<'_>, old: &str) -> bool {
         let recent = |at: UnixTime| at.saturating_add(RECENT) > self.now;
-        match (self.identity_of(client), (self.seen)(client.public_key())) {
+        let silent = || recent(self.since) || client.enrolled().is_none_or(recent);
+        match (self.identity_of(client), self.seen(client)) {
             (Some(identity), Some(seen)) => identity == old && recent(seen.at),
-            (Some(identity), None) => identity == old && client.enrolled().is_none_or(recent),
-            (None, _) => client.enrolled().is_none_or(recent),
+            (Some(identity), None) => identity == old && silent(),
+            (None, _) => silent(),
         }
     }
 
     /// The live invites whose text carries the identity `old`, or does not say which.
+    #[must_use]
     pub fn invites_with(&self, old: &PublicKey) -> Vec<&'a Invite> {
         let carries = |invite: &&Invite| invite.gateway.is_none_or(|gateway| gateway == *old);
-        let live = self
-            .directory
-            .invites()
-            .filter(|invite| invite.state(self.now) == InviteState::Live);
-        live.filter(carries).collect()
-    }
-
-    /// The name of who takes a client's place: `alice` → `alice.2` → `alice.3`, the first that is free.
-    pub fn next_name(&self, name: &str) -> Option<ClientName> {
-        let (base, number) = split_number(name);
-        (number + 1..number + 10_000)
-            .filter_map(|number| numbered(base, number))
-            .find(|name| !self.directory.has_name(name.as_str(), self.now))
+        self.live.iter().copied().filter(carries).collect()
     }
 }
 
-/// `alice.2` is the second alice; `alice` the first.
-fn split_number(name: &str) -> (&str, u32) {
-    let numbered = name.rsplit_once('.').and_then(|(base, digits)| {
-        let number = digits
-            .parse::<u32>()
-            .ok()
-            .filter(|number| *number >= 2 && number.to_string() == digits)?;
-        (number < 1_000_000).then_some((base, number))
-    });
-    numbered.filter(|(base, _)| !base.is_empty()).unwrap_or((name, 1))
-}
-
-/// Cut where it would be too long.
-fn numbered(base: &str, number: u32) -> Option<ClientName> {
-    let ending = format!(".{number}");
-    let room = ClientName::MOST - ending.len();
-    format!("{}{ending}", base.get(..room.min(base.len()))?).parse().ok()
+fn successors<'a>(active: &[ClientView<'a>], seen: &HashMap<PublicKey, Seen>) -> HashMap<&'a str, ClientView<'a>> {
+    let last = |client: &ClientView<'_>| seen.get(client.public_key()).map(|seen| seen.at);
+    let mut rising: Vec<_> = active
+        .iter()
+        .filter_map(|client| Some((client.replaces()?, *client)))
+        .collect();
+    rising.sort_by_key(|(_, client)| (last(client), client.enrolled()));
+    rising.into_iter().collect()
 }
 
 #[cfg(test)]

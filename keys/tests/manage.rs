@@ -247,6 +247,11 @@ fn who_lags_is_invited_again_and_shut_out_only_by_force() {
     assert_eq!((done.code, gateway.identities()), (78, vec![last]));
     assert_eq!(gateway.run("gateway drop SHA256:x").code, 1);
     assert_eq!(gateway.run("gateway reinvite nobody").code, 1);
+    gateway.run("revoke anna");
+    assert_snapshot!(refused(&gateway.run("gateway reinvite anna")), @"
+    1
+    error: anna is revoked
+    ");
 }
 
 #[test]
@@ -279,6 +284,35 @@ fn whoever_is_revoked_does_not_come_back_by_a_rotation() {
 }
 
 #[test]
+fn rotations_at_once_lose_no_identity() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let gateway = &gateway;
+            let out = gateway.path(&format!("out{number}"));
+            scope.spawn(move || assert_eq!(gateway.run(&format!("gateway rotate --out {}", out.display())).code, 0));
+        }
+    });
+    let identities = gateway.identities();
+    assert_eq!(identities.len(), 5);
+    for number in 0..4 {
+        let folder = fs::read_dir(gateway.path(&format!("out{number}")))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let file = folder
+            .into_iter()
+            .find(|path| path.extension().unwrap() == "txt")
+            .unwrap();
+        let invite = InviteText::parse(fs::read_to_string(file).unwrap().trim()).unwrap();
+        assert!(
+            identities.contains(&text::fingerprint(&invite.gateway)),
+            "each invite is good"
+        );
+    }
+}
+
+#[test]
 fn an_invite_that_carries_the_old_identity_keeps_it() {
     let gateway = Gateway::new();
     gateway.record(&[]);
@@ -305,7 +339,8 @@ fn without_a_record_nothing_is_dropped() {
     let done = gateway.run(&format!("gateway drop {old}"));
     assert_snapshot!(refused(&done), @"
     1
-    error: who has knocked cannot be told: there is no record
+    error: there is no record now that tells who has knocked
+      try: spa-server status
       try: --force, which may shut clients out
     ");
     assert_eq!(gateway.identities().len(), 2);

@@ -61,8 +61,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples: spa-client ssh gw.example.net -l anna\n          \
         spa-client ssh gw.example.net -l anna -- uptime\n          \
         spa-client ssh gw.example.net anna@inside.example.net\n\
-        Options of spa-client stand before PROFILE; all after it is ssh's. Without a host there, ssh goes to the\n\
-        gateway's; what follows -- is then the command to run.")]
+        Options of spa-client stand before PROFILE, all after it is ssh's. Without a\n\
+        host there, ssh goes to the gateway; what follows -- is then the command.")]
     Ssh(SshArgs),
     /// Open the door and be the connection: OpenSSH's ProxyCommand
     #[command(

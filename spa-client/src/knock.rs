@@ -48,20 +48,7 @@ fn knock(
     // What is wrong with the words is said before anybody is asked for anything.
     let ports = wait.map(|_| plan::tcp_ports(&args.services, profile)).transpose()?;
     plan::refuse_twice(&args.services)?;
-    let clock = Clock(args.clock.clock_offset.unwrap_or_default());
-    report.warn(plan::strangers(&args.services, profile));
-    report.warn(clock::warning(clock.now(), clock::built()));
-    let whom = whom::addresses(&args.address, profile)?;
-    report.warn(whom.warnings);
-    let door = Door {
-        profile,
-        services: &args.services,
-        verb,
-        addresses: whom.addresses,
-        code: asked(verb, code, args.dry_run, profile)?,
-        clock,
-        rounds: if args.once { Rounds::Once } else { Rounds::All },
-    };
+    let door = door(verb, args, code, profile, report)?;
     match (wait, ports) {
         _ if args.dry_run => rehearse(&door, report),
         (Some(limit), Some(ports)) => {
@@ -74,6 +61,29 @@ fn knock(
         }
         _ => send(&door, report),
     }
+}
+
+fn door<'a>(
+    verb: Verb,
+    args: &'a TargetArgs,
+    code: CodeArgs,
+    profile: &'a Profile,
+    report: &mut Report,
+) -> Result<Door<'a>, Failure> {
+    let clock = Clock(args.clock.clock_offset.unwrap_or_default());
+    report.warn(plan::strangers(&args.services, profile));
+    report.warn(clock::warning(clock.now(), clock::built()));
+    let whom = whom::addresses(&args.address, profile)?;
+    report.warn(whom.warnings);
+    Ok(Door {
+        profile,
+        services: &args.services,
+        verb,
+        addresses: whom.addresses,
+        code: asked(verb, code, args.dry_run, profile)?,
+        clock,
+        rounds: if args.once { Rounds::Once } else { Rounds::All },
+    })
 }
 
 fn asked(verb: Verb, args: CodeArgs, dry_run: bool, profile: &Profile) -> Result<Option<spa_proto::Code>, Failure> {

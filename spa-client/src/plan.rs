@@ -102,8 +102,16 @@ fn request(
     })
 }
 
-/// The service that answers at this TCP port.
-pub(crate) fn at_port(port: NonZeroU16, profile: &Profile) -> Result<ServiceName, Failure> {
+/// The service that is named, else the one that answers at this TCP port.
+pub(crate) fn going_to(
+    named: Option<&ServiceName>,
+    port: NonZeroU16,
+    profile: &Profile,
+) -> Result<ServiceName, Failure> {
+    named.map_or_else(|| at_port(port, profile), |name| Ok(name.clone()))
+}
+
+fn at_port(port: NonZeroU16, profile: &Profile) -> Result<ServiceName, Failure> {
     let answers =
         |place: Option<ServicePort>| place.is_some_and(|place| place.protocol == Protocol::Tcp && place.port == port);
     let mut services = profile.services.iter();
@@ -114,6 +122,7 @@ pub(crate) fn at_port(port: NonZeroU16, profile: &Profile) -> Result<ServiceName
             format!("the profile knows no service that answers at tcp/{port}"),
         )
         .hint(format!("connect = \"tcp/{port}\" under [services.NAME] in the profile"))
+        .hint("--service NAME")
     })
 }
 

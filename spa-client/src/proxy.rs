@@ -14,7 +14,6 @@ use crate::code;
 use crate::door::{Door, Passed, Place};
 use crate::host::resolve;
 use crate::load::load;
-use crate::out::Form;
 use crate::plan::{self, Verb};
 use crate::relay;
 use crate::report::Report;
@@ -26,11 +25,11 @@ use crate::whom;
 pub(crate) fn proxy(args: &ProxyArgs) -> Exit {
     let mut report = Report::new(&[]);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
-    report.finish(outcome, Form::Text)
+    report.finish_quietly(outcome)
 }
 
 fn run(args: &ProxyArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {
-    let services = [plan::at_port(args.port, profile)?];
+    let services = [plan::going_to(args.service.as_ref(), args.port, profile)?];
     let behind = behind(args, profile)?;
     let mut passed = pass(&args.pass, &services, args.port.get(), behind.as_ref(), profile, report)?;
     let stream = passed.streams.swap_remove(0);
@@ -81,7 +80,7 @@ pub(crate) fn pass<'a>(
 /// `spa-client relay`: connects as `proxy` does, without a knock.
 pub(crate) fn relay(args: &RelayArgs) -> Exit {
     let outcome = connect(args).and_then(|stream| hand_over(&stream));
-    Report::new(&[]).finish(outcome, Form::Text)
+    Report::new(&[]).finish_quietly(outcome)
 }
 
 fn connect(args: &RelayArgs) -> Result<TcpStream, Failure> {

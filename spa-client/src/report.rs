@@ -105,6 +105,11 @@ impl Report {
         exit
     }
 
+    /// Says only what went wrong: standard output belongs to somebody else.
+    pub(crate) fn finish_quietly(mut self, outcome: Result<(), Failure>) -> Exit {
+        outcome.map_or_else(|failure| self.fail(failure), |()| Exit::Done)
+    }
+
     fn fail(&mut self, failure: Failure) -> Exit {
         out::failure(&failure);
         for cause in &self.causes {

@@ -10,7 +10,6 @@ use spa_keys::{Exit, Failure, Host};
 
 use crate::cli::SshArgs;
 use crate::load::load;
-use crate::out::Form;
 use crate::plan;
 use crate::proxy::pass;
 use crate::quote::proxy_command;
@@ -23,13 +22,13 @@ const WITH_VALUE: &str = "BbcDEeFIiJLlmOopQRSWwP";
 pub(crate) fn ssh(args: &SshArgs) -> Exit {
     let mut report = Report::new(&[]);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
-    report.finish(outcome, Form::Text)
+    report.finish_quietly(outcome)
 }
 
 fn run(args: &SshArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {
     let words = Words::split(&args.ssh);
     let (there, port) = destination(&words, profile)?;
-    let services = [plan::at_port(port, profile)?];
+    let services = [plan::going_to(args.service.as_ref(), port, profile)?];
     let behind = Some(&there).filter(|there| **there != profile.home.host);
     let passed = pass(&args.pass, &services, port.get(), behind, profile, report)?;
     let gateway = passed.gateway;

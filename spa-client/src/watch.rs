@@ -16,7 +16,7 @@ use crate::code;
 use crate::door::{Door, Place};
 use crate::host::{Sockets, resolve};
 use crate::load::load;
-use crate::out::{self, Form};
+use crate::out;
 use crate::plan::{self, Verb};
 use crate::report::Report;
 use crate::salvo::Rounds;
@@ -45,11 +45,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) fn watch(args: &WatchArgs) -> Exit {
     let mut report = Report::new(&args.services);
     let outcome = load(&args.profile).and_then(|profile| run(args, &profile, &mut report));
-    match outcome {
-        // Its events have said it all.
-        Ok(()) => Exit::Done,
-        failed => report.finish(failed, Form::Text),
+    if let (true, Err(failure)) = (args.json, &outcome) {
+        Voice::new(args, false).gave_up(&failure.what);
     }
+    // Its events have said all else.
+    report.finish_quietly(outcome)
 }
 
 fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), Failure> {
@@ -58,7 +58,6 @@ fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), F
     report.warn(plan::strangers(&args.services, profile));
     report.warn(clock::warning(clock.now(), clock::built()));
     let system = |error: io::Error| Failure::new(Exit::Failed, format!("cannot watch: {error}"));
-    let held = Held::begin().map_err(system)?;
     let changes = Changes::begin().map_err(system)?;
     let mut watcher = Watcher {
         args,
@@ -71,6 +70,8 @@ fn run(args: &WatchArgs, profile: &Profile, report: &mut Report) -> Result<(), F
         voice: Voice::new(args, io::stderr().is_terminal()),
     };
     watcher.open(report)?;
+    // From here on there is something to say at the end.
+    let held = Held::begin().map_err(system)?;
     let signal = watcher.stay(&held, &changes);
     watcher.end();
     match signal {

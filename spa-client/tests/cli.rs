@@ -488,6 +488,31 @@ fn a_profile_is_replaced_when_asked() {
 }
 
 #[test]
+fn what_is_under_a_passphrase_stays_so() {
+    let device = Device::new();
+    let enroll = |text: &str, more: &[&str]| {
+        let words = [&["enroll", text, "--passphrase-fd", "0", "--no-proof"], more].concat();
+        tell_without_terminal(&device, &words, "correct horse\n")
+    };
+    let mut text = invite("127.0.0.1", &[9], "ssh", Demands::default());
+    assert!(enroll(&text.to_text(), &["--passphrase"]).starts_with("exit 0\n"));
+    text.seed = spa_proto::InviteSeed::from_bytes(&[6; 32]);
+    assert!(enroll(&text.to_text(), &[]).starts_with("exit 1\n---\nerror: there is a profile"));
+    assert!(enroll(&text.to_text(), &["--replace"]).contains("\nold profile  127.0.0.1.old\n"));
+    text.seed = spa_proto::InviteSeed::from_bytes(&[7; 32]);
+    text.gateway = common::secret(9).public();
+    let also = ["--also", "--profile", "127.0.0.1"];
+    assert!(enroll(&text.to_text(), &also).starts_with("exit 0\n"));
+    for name in ["127.0.0.1", "127.0.0.1.old"] {
+        let written = fs::read_to_string(device.path().join(format!("{name}.toml"))).unwrap();
+        assert!(
+            written.contains("[sealed]") && !written.contains("psk"),
+            "{name}: {written}"
+        );
+    }
+}
+
+#[test]
 fn a_second_gateway() {
     let device = device();
     let mut text = invite("127.0.0.1", &[9], "ssh=tcp/22,web=tcp/443", Demands::default());
@@ -553,6 +578,7 @@ fn proxy_needs_a_service_at_the_port() {
     ---
     error: the profile knows no service that answers at tcp/443
       try: connect = "tcp/443" under [services.NAME] in the profile
+      try: --service NAME
     "#);
 }
 

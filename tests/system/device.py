@@ -11,7 +11,6 @@ from pathlib import Path
 
 from harness import (
     BIN,
-    GATEWAY,
     HOST_NAME,
     Done,
     Host,

@@ -614,7 +614,8 @@ class Sshd:
         config.write_text(
             f"ListenAddress 0.0.0.0\nListenAddress ::\nHostKey {self.folder}/host\nPidFile none\nUseDNS no\n"
             f"AuthorizedKeysFile {self.folder}/user.pub\nPermitRootLogin prohibit-password\nStrictModes no\n"
-            f"PasswordAuthentication no\nSubsystem sftp internal-sftp\nMaxStartups 500\nUsePAM {'yes' if root_is_locked() else 'no'}\n"
+            f"PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+            f"MaxStartups 500\nUsePAM {'yes' if root_is_locked() else 'no'}\n"
         )
         # A folder /run/sshd that only this sshd sees: the process has mounts of its own.
         start = 'mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$0"'
@@ -634,6 +635,18 @@ class Sshd:
 
     def remove(self) -> None:
         self.process.end()
+
+
+def is_greeted(host: Host, to: str, source: str, seconds: float) -> bool:
+    """A firewall lets nothing through; an sshd that refuses by libwrap says nothing, and hangs up after 5 s."""
+    with host.socket(inet(to), socket.SOCK_STREAM) as tcp:
+        tcp.bind((source, 0))
+        tcp.settimeout(seconds)
+        try:
+            tcp.connect((to, 22))
+            return tcp.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
 
 def root_is_locked() -> bool:

@@ -24,7 +24,7 @@ NEWER = server_toml(Service(), Service("web", ["tcp/8080", "tcp/8081"]))
 OTHER_BOOT = "00000000-1111-4222-8333-444444444444\n"
 MOMENTS = 50
 LANES = 5
-SHORT = 2  # seconds, for a change that is to be undone
+SHORT = 3  # seconds, for a change that is to be undone
 
 
 def setUpModule() -> None:
@@ -199,8 +199,8 @@ class Confirmed(Apply):
     def test_in_time_it_stays(self) -> None:
         self.gateway.start()
         begun = time.monotonic()
-        done = self.apply(NEW, "--confirm", "4s")
-        self.assertLess(time.monotonic() - begun, 4, "it returns at once")
+        done = self.apply(NEW, "--confirm", "8s")
+        self.assertLess(time.monotonic() - begun, 8, "it returns at once")
         self.assertIn("NEW connection", done.stdout)
         self.assertIn(f"spa-server confirm --dir {self.gateway.dir}", done.stdout)
         self.assertEqual(self.in_force(), "new")
@@ -212,7 +212,7 @@ class Confirmed(Apply):
         self.confirm()
         eventually(lambda: not self.armed(), 2, "nobody waits any more")
         self.assertEqual(self.config()["state"], "current")
-        never(lambda: self.in_force() != "new", 5, "undone although confirmed")
+        never(lambda: self.in_force() != "new", begun + 10 - time.monotonic(), "undone although confirmed")
         self.assertFalse(self.rejected.exists())
         self.assertIn("nothing waits", self.confirm(1).stderr)
 
@@ -226,10 +226,10 @@ class Confirmed(Apply):
 
     def test_without_a_daemon(self) -> None:
         self.gateway.start()
-        self.on_trial(4)
+        end = self.on_trial(6)
         self.gateway.kill9()
         self.confirm()
-        never(lambda: self.in_force() != "new", 5, "undone although confirmed")
+        never(lambda: self.in_force() != "new", end + 1 - time.monotonic(), "undone although confirmed")
         self.gateway.start()
         self.assertEqual((self.in_force(), self.config()["state"]), ("new", "current"))
 
@@ -244,10 +244,10 @@ class Confirmed(Apply):
 
     def test_apply_without_confirm_settles_it(self) -> None:
         self.gateway.start()
-        self.on_trial(3)
+        end = self.on_trial(5)
         self.apply()
         self.assertEqual(self.config()["state"], "current")
-        never(lambda: self.in_force() != "new", 4, "undone although applied for good")
+        never(lambda: self.in_force() != "new", end + 1 - time.monotonic(), "undone although applied for good")
         self.assertEqual(self.armed(), [])
 
 
@@ -294,10 +294,10 @@ class Undone(Apply):
 
     def test_with_both_killed_by_the_next_start(self) -> None:
         self.gateway.start()
-        self.on_trial(1)
+        self.on_trial(SHORT)
         self.end_armed()
         self.gateway.kill9()
-        eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), 4, "check says it is overdue")
+        eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), SHORT + 4, "check says it is overdue")
         self.assertEqual(self.in_force(), "new")
         self.assertIn("too late", self.confirm(1).stderr)
         self.gateway.start()
@@ -310,10 +310,10 @@ class Undone(Apply):
                 self.rejected.unlink(missing_ok=True)
                 self.gateway.configure(OLD)
                 self.gateway.start()
-                self.on_trial(1)
+                self.on_trial(SHORT)
                 self.end_armed()
                 self.gateway.kill9()
-                eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), 4)
+                eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), SHORT + 4)
                 done = self.server(command)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assert_undone(time.monotonic())
@@ -321,10 +321,10 @@ class Undone(Apply):
     def test_the_armed_process_outlives_caller_and_terminal(self) -> None:
         self.gateway.start()
         self.gateway.configure(NEW)
-        argv = self.gateway.host.argv(harness.BIN / "spa-server", "apply", "--dir", self.gateway.dir, "--confirm", "3s")
+        argv = self.gateway.host.argv(harness.BIN / "spa-server", "apply", "--dir", self.gateway.dir, "--confirm", "5s")
         # script(1) gives it a terminal, which goes away with a hang-up when it ends.
         done = harness.run("script", "-qec", " ".join(map(shlex.quote, argv)), "/dev/null")
-        end = time.monotonic() + 3
+        end = time.monotonic() + 5
         self.assertIn("NEW connection", done.stdout)
         (pid,) = self.armed()
         self.assertEqual(os.getsid(pid), pid, "a session of its own")
@@ -397,7 +397,7 @@ class Meanwhile(Apply):
 
     def test_a_restart_in_the_same_boot_runs_it_and_the_timer_goes_on(self) -> None:
         self.gateway.start()
-        end = self.on_trial(6)
+        end = self.on_trial(10)
         self.gateway.restart()
         self.assertEqual((self.in_force(), self.config()["state"]), ("new", "unconfirmed"))
         self.gateway.kill9()
@@ -408,7 +408,7 @@ class Meanwhile(Apply):
 
     def test_sighup_reloads_and_does_not_confirm(self) -> None:
         self.gateway.start()
-        end = self.on_trial(4)
+        end = self.on_trial(7)
         self.gateway.configure(NEWER)
         self.gateway.reload()
         eventually(lambda: self.is_hidden(8081), 3, "reloaded")
@@ -417,7 +417,7 @@ class Meanwhile(Apply):
 
     def test_a_bad_file_by_sighup_changes_nothing_about_it(self) -> None:
         self.gateway.start()
-        end = self.on_trial(3)
+        end = self.on_trial(6)
         self.gateway.configure("[gateway\n")
         self.gateway.reload()
         eventually(lambda: "rejected" in self.config()["note"], 3)
@@ -447,15 +447,15 @@ class Meanwhile(Apply):
 
     def test_a_second_apply_has_its_own_deadline_and_the_first_copy(self) -> None:
         self.gateway.start()
-        first = self.on_trial(2)
-        end = self.on_trial(6, NEWER)
+        first = self.on_trial(4)
+        end = self.on_trial(12, NEWER)
         eventually(lambda: len(self.armed()) == 1, 2, "one process waits")
         never(lambda: self.in_force() != "new", first - time.monotonic() + 1.5, "undone at the first deadline")
         self.assert_undone(end, NEWER)
 
     def test_a_second_apply_that_is_refused_leaves_the_first_to_its_deadline(self) -> None:
         self.gateway.start()
-        end = self.on_trial(4)
+        end = self.on_trial(6)
         done = self.apply("[gateway\n", "--confirm", "600s", check=False)
         self.assertEqual(done.returncode, 78)
         self.assertEqual(self.config()["state"], "unconfirmed")
@@ -475,11 +475,11 @@ class Meanwhile(Apply):
 
     def test_uninstall_ends_it(self) -> None:
         self.gateway.start()
-        self.on_trial(2)
+        end = self.on_trial(5)
         self.gateway.stop()
         self.gateway.control("uninstall")
         eventually(lambda: not self.armed(), 2, "nobody waits any more")
-        never(lambda: self.is_hidden(22), 3, "hidden again after uninstall")
+        never(lambda: self.is_hidden(22), end + 1 - time.monotonic(), "hidden again after uninstall")
         self.assertEqual(self.file.read_text(), NEW)
 
 

@@ -113,6 +113,19 @@ class Through(Device):
         self.assertEqual(done.returncode, 0)
         self.assertEqual(done.stdout, hashlib.sha256(sent).digest() + sent[::-1])
 
+    def test_a_connection_is_handed_over_and_nothing_else(self) -> None:
+        self.enroll()
+        ours, its = socket.socketpair()
+        argv = self.friend.argv(*self.environment(), CLIENT, "proxy", "--fdpass", HOST_NAME, HOST_NAME, "22")
+        with ours, its:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=its, stderr=subprocess.PIPE, timeout=30)
+            its.close()
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            message, descriptors, _, _ = socket.recv_fds(ours, 100, 2)
+            self.assertEqual((message, len(descriptors), ours.recv(100)), (b"\0", 1, b""))
+            with socket.socket(fileno=descriptors[0]) as connection:
+                self.assertTrue(connection.recv(4, socket.MSG_WAITALL).startswith(b"SSH-"))
+
     def test_a_proxy_says_why(self) -> None:
         self.enroll("alice", "ssh,db")
         done = self.proxy(b"", "--timeout", "1s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import socket
@@ -259,6 +260,27 @@ class Record(Crash):
         self.gateway.kill9()
         self.gateway.start()
         self.assert_nothing_open()
+
+
+class StateMode(Crash):
+    def test_a_record_that_others_may_write_ends_with_78_and_what_to_type(self) -> None:
+        state = self.gateway.dir / "state"
+        record = state / "record.redb"
+        wrong = [(record, 0o644, 0o600, f"chmod 600 {record}"), (state, 0o755, 0o700, f"chmod 700 {state}")]
+        for path, mode, right, remedy in wrong:
+            with self.subTest(path.name):
+                path.chmod(mode)
+                done = self.gateway.control("run", check=False)
+                self.assertEqual((done.returncode, done.stdout), (78, ""))
+                self.assertIn(remedy, done.stderr)
+                path.chmod(right)
+        os.chown(record, 65534, -1)
+        done = self.gateway.control("run", check=False)
+        self.assertEqual(done.returncode, 78)
+        self.assertIn(f"chown root {record}", done.stderr)
+        os.chown(record, 0, -1)
+        self.gateway.start()
+        self.open_door(10)
 
 
 class Stop(Crash):

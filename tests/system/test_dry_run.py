@@ -37,8 +37,7 @@ class DryRun(SystemTest):
 
     def said(self, process: Process, *words: str) -> None:
         """One line of its log holds all of these."""
-        holds = lambda: any(all(word in line for word in words) for line in process.err)  # noqa: E731
-        eventually(holds, 5, f"a line with {words}")
+        eventually(lambda: any(all(word in line for word in words) for line in process.err), 5, f"a line with {words}")
 
     def knock_at(self, process: Process) -> None:
         """Real knocks of every kind, and what is said of each."""

@@ -205,7 +205,10 @@ class Sweep(Keys):
             text = re.sub(r'ends = ".*"', f'ends = "{ended:%Y-%m-%dT%H:%M:%SZ}"', file.read_text())
             file.write_text(text)
         self.gateway.start()
-        names = lambda: [invite["name"] for invite in self.gateway.keys_json("list")["invites"]]  # noqa: E731
+
+        def names() -> list[str]:
+            return [invite["name"] for invite in self.gateway.keys_json("list")["invites"]]
+
         self.assertIn("lately", names())
         eventually(lambda: names() == ["lately"], 6, "the older one is forgotten")
 

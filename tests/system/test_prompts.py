@@ -15,7 +15,6 @@ import time
 import unittest
 from pathlib import Path
 
-import harness
 from harness import BIN, eventually
 
 CLIENT = str(BIN / "spa-client")

@@ -86,6 +86,10 @@ class Watch(Device):
         self.assertEqual(watch.wait(20), 1)
         self.assertEqual(watch.out, [])
         self.assertIn("error: ssh did not open within 1s", watch.text())
+        watch = self.start_client("watch", HOST_NAME, "ssh", "--timeout", "1s", "--json")
+        self.assertEqual(watch.wait(20), 1)
+        (event,) = [json.loads(line) for line in watch.out]
+        self.assertEqual((event["event"], event["text"]), ("failed", "ssh did not open within 1s"))
 
 
 if __name__ == "__main__":

@@ -226,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn a_new_name_takes_nobodys_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to, taken) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+        fs::write(&from, "a").unwrap();
+        // A link to nowhere is somebody's place too.
+        symlink(dir.path().join("nowhere"), &taken).unwrap();
+        assert!(matches!(rename_new(&from, &taken), Err(FileError::Exists { .. })));
+        rename_new(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "a");
+        assert!(rename_new(&from, &taken).unwrap_err().is_absent());
+    }
+
+    #[test]
     fn an_absent_directory_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let error = replace(&dir.path().join("no/such"), b"", 0o600).unwrap_err();

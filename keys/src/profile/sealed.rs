@@ -1,8 +1,10 @@
 //! A profile under a passphrase: argon2id (RFC 9106) and ChaCha20-Poly1305 (RFC 8439) in a small TOML table.
 //!
-//!     key      = argon2id(passphrase, salt, memory, passes), one lane, 32 bytes
-//!     head     = "spa/1 profile" ‖ version ‖ memory in KiB ‖ passes ‖ salt     numbers in 4 bytes, big-endian
-//!     contents = AEAD(key, nonce 0, associated data head, the profile's text) ‖ first 4 bytes of SHA-256(head ‖ AEAD)
+//! ```text
+//! key      = argon2id(passphrase, salt, memory, passes), one lane, 32 bytes
+//! head     = "spa/1 profile" ‖ version ‖ memory in KiB ‖ passes ‖ salt     numbers in 4 bytes, big-endian
+//! contents = AEAD(key, nonce 0, associated data head, the profile's text) ‖ first 4 bytes of SHA-256(head ‖ AEAD)
+//! ```
 //!
 //! The salt is fresh at each writing and so is the key, which is why the nonce may be zero. The checksum tells a damaged
 //! file from a wrong passphrase.
@@ -20,6 +22,10 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{Profile, SyntaxError};
+
+mod error;
+
+pub use error::SealedError;
 
 const LABEL: &[u8] = b"spa/1 profile";
 const VERSION: u32 = 1;
@@ -232,54 +238,6 @@ fn derive(passphrase: &Passphrase, salt: &[u8], cost: Cost) -> Result<Zeroizing<
     derived.map_err(|_| SealedError::Cost(cost))?;
     Ok(key)
 }
-
-/// Why a profile cannot be sealed or opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SealedError {
-    /// No passphrase at all.
-    Empty,
-    /// The wrong one.
-    Passphrase,
-    /// Cut, or changed since it was written.
-    Damaged,
-    /// A version that this program does not know.
-    Version {
-        /// Which.
-        version: u32,
-    },
-    /// It asks for too much or too little.
-    Cost(Cost),
-    /// There is not so much memory.
-    Memory(Cost),
-    /// No randomness.
-    Randomness,
-    /// What is wrong in the text.
-    Syntax(SyntaxError),
-}
-
-impl fmt::Display for SealedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a passphrase has at least one character"),
-            Self::Passphrase => f.write_str("wrong passphrase"),
-            Self::Damaged => f.write_str("the sealed profile is damaged or cut"),
-            Self::Version { version } => write!(f, "sealed in version {version}, where {VERSION} is known"),
-            Self::Cost(Cost { memory_kib, passes }) => write!(
-                f,
-                "sealed with {memory_kib} KiB and {passes} passes, where {} to {} KiB and 1 to {} passes are taken, \
-                 together at most 8 GiB",
-                Cost::LEAST_KIB,
-                Cost::MOST_KIB,
-                Cost::MOST_PASSES
-            ),
-            Self::Memory(cost) => write!(f, "no {} KiB of memory to try the passphrase with", cost.memory_kib),
-            Self::Randomness => f.write_str("the system gives no randomness"),
-            Self::Syntax(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SealedError {}
 
 #[cfg(test)]
 mod tests;

@@ -329,3 +329,65 @@ fn under_a_passphrase() {
         assert_eq!(broken.exit(), Exit::Config, "{broken}");
     }
 }
+
+#[test]
+fn under_a_passphrase_the_file_is_as_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::at(dir.path());
+    let passphrase = Passphrase::new(Zeroizing::new("x".into())).unwrap();
+    let profile = Profile::parse(EXAMPLE).unwrap();
+    folder.create(&name("gw"), &profile, Some(&passphrase)).unwrap();
+    let file = folder.file(&name("gw"));
+    std::os::unix::fs::symlink(&file, folder.file(&name("link"))).unwrap();
+    let link = folder.read(&name("link")).unwrap_err();
+    assert!(
+        matches!(link, ProfileError::File(FileError::NotRegular { .. })),
+        "{link}"
+    );
+    fs::set_permissions(&file, Permissions::from_mode(0o604)).unwrap();
+    let open = folder.read(&name("gw")).unwrap_err();
+    assert!(matches!(open, ProfileError::File(FileError::Mode { .. })), "{open}");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    if std::os::unix::fs::chown(&file, Some(12_345), None).is_err() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    let strange = folder.read(&name("gw")).unwrap_err();
+    assert!(
+        matches!(strange, ProfileError::File(FileError::Owner { .. })),
+        "{strange}"
+    );
+}
+
+#[test]
+fn a_full_disk_leaves_the_sealed_profile_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |program: &str, words: &[&str]| {
+        let status = std::process::Command::new(program).args(words).arg(dir.path()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !run("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs"]) {
+        eprintln!("skipped: no right to mount a small file system");
+        return;
+    }
+    let folder = Folder::at(dir.path());
+    let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.into())).unwrap();
+    let mut profile = Profile::parse(EXAMPLE).unwrap();
+    let created = folder.create(&name("gw"), &profile, Some(&passphrase("old")));
+    // Grown beyond what is left.
+    for number in 0..400 {
+        let service = format!("service-{number}").parse().unwrap();
+        profile.services.insert(service, ProfileService::default());
+    }
+    let replaced = folder.replace(&name("gw"), &profile, Some(&passphrase("new")));
+    let (names, stored) = (fs::read_dir(dir.path()).map(Iterator::count), folder.read(&name("gw")));
+    let opened = match stored {
+        Ok(Stored::Sealed(sealed)) => folder.open(&name("gw"), &sealed, &passphrase("old")),
+        other => panic!("{other:?}"),
+    };
+    run("umount", &[]);
+    created.unwrap();
+    assert_eq!(replaced.unwrap_err().exit(), Exit::Failed);
+    assert!(opened.is_ok());
+    assert_eq!(names.unwrap(), 1, "no draft is left");
+}

@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::path::Path;
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -81,28 +80,24 @@ impl Place {
     }
 
     fn load(&self) -> KeyDirectory {
-        let folder = |name: &str| -> &Path { Box::leak(self.folder(name).into_boxed_path()) };
-        KeyDirectory::load(folder("clients.d"), folder("invites.d")).unwrap()
+        KeyDirectory::load(&self.folder("clients.d"), &self.folder("invites.d")).unwrap()
     }
 
     fn needs(&self) -> Vec<String> {
+        self.needs_since(days_ago(300))
+    }
+
+    fn needs_since(&self, since: UnixTime) -> Vec<String> {
         let directory = self.load();
-        let needs = self.rotation(&directory).needs(&fingerprint(&OLD));
+        let rotation = Rotation::new(&directory, self.seen.clone(), since, NOW);
+        let needs = rotation.needs(&fingerprint(&OLD));
         needs.iter().map(|view| view.name().to_owned()).collect()
     }
 
     fn progress(&self, name: &str) -> Progress {
         let directory = self.load();
         let client = directory.client_named(name).unwrap();
-        self.rotation(&directory).progress(client, &fingerprint(&NEW))
-    }
-
-    fn rotation<'a>(&'a self, directory: &'a KeyDirectory) -> Rotation<'a, impl Fn(&PublicKey) -> Option<Seen>> {
-        Rotation {
-            directory,
-            seen: |key: &PublicKey| self.seen.get(key).cloned(),
-            now: NOW,
-        }
+        Rotation::new(&directory, self.seen.clone(), days_ago(300), NOW).progress(client, &fingerprint(&NEW))
     }
 }
 
@@ -139,6 +134,12 @@ fn who_may_need_an_identity() {
     place.client("by-invite", 7, days_ago(5), None);
     place.invite("by-invite", None, Some(NEW), Some(7));
     assert_eq!(place.needs(), ["new-and-silent", "recent"]);
+    let since = place.needs_since(days_ago(20));
+    assert_eq!(
+        since,
+        ["new-and-silent", "old-and-silent", "recent"],
+        "a young record may have lost knocks"
+    );
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn invites_carry_an_identity() {
     place.invite("unsaid", None, None, None);
     place.invite("spent", None, Some(OLD), Some(9));
     let directory = place.load();
-    let rotation = place.rotation(&directory);
+    let rotation = Rotation::new(&directory, HashMap::new(), NOW, NOW);
     let mut names: Vec<_> = rotation
         .invites_with(&OLD)
         .iter()
@@ -171,21 +172,4 @@ fn invites_carry_an_identity() {
         .collect();
     names.sort();
     assert_eq!(names, ["old", "unsaid"]);
-}
-
-#[test]
-fn names_are_counted_on() {
-    let place = Place::new();
-    for (key, name) in (1..).zip(["alice", "bob.2", "bob.3", "v1.0", "x.1"]) {
-        place.client(name, key, NOW, None);
-    }
-    place.invite("alice.2", Some("alice"), None, None);
-    let directory = place.load();
-    let rotation = place.rotation(&directory);
-    let next = |name: &str| rotation.next_name(name).unwrap().to_string();
-    assert_eq!(next("alice"), "alice.3", "a live invite has alice.2");
-    assert_eq!(next("bob.2"), "bob.4");
-    assert_eq!(next("v1.0"), "v1.0.2");
-    assert_eq!(next("x.1"), "x.1.2");
-    assert_eq!(next(&"x".repeat(63)), format!("{}.2", "x".repeat(61)));
 }

@@ -76,44 +76,31 @@ fn trial<'a>(args: &CheckArgs, profile: &'a Profile, clock: Clock) -> Result<Opt
 
 impl Trial<'_> {
     fn run(&self, reached: &Reached<'_>, findings: &mut Findings) {
-        let gateway = reached.gateway;
-        let mut opened = 0;
+        let mut opened = false;
         let mut shut = Vec::new();
-        for knock_port in gateway.ports.numbers() {
-            for (family, ipv4) in [("IPv4", true), ("IPv6", false)] {
-                let of_family = reached.addresses.iter().filter(|address| address.is_ipv4() == ipv4);
-                let addresses: Vec<_> = of_family.copied().collect();
-                if addresses.is_empty() {
-                    continue;
+        for (way, addresses, knock_port) in ways(reached) {
+            match self.try_one(reached.gateway, &addresses, knock_port) {
+                Tried::Opened => {
+                    opened = true;
+                    findings.add(
+                        "port",
+                        State::Ok,
+                        format!("{way}: {} opened, and shut again", self.name()),
+                        None,
+                    );
                 }
-                let way = format!("{} UDP port {knock_port} over {family}", gateway.host);
-                match self.try_one(gateway, &addresses, knock_port) {
-                    Tried::Opened => {
-                        opened += 1;
-                        findings.add(
-                            "port",
-                            State::Ok,
-                            format!("{way}: {} opened, and shut again", self.name()),
-                            None,
-                        );
-                    }
-                    Tried::OpenBefore => {
-                        let text = format!("{way}: {} answers without a knock; nothing can be told", self.name());
-                        findings.add("port", State::Unknown, text, None);
-                    }
-                    Tried::Shut(why) => shut.push(format!("{way}: {why}")),
+                Tried::OpenBefore => {
+                    let text = format!("{way}: {} answers without a knock; nothing can be told", self.name());
+                    findings.add("port", State::Unknown, text, None);
                 }
+                Tried::Shut(why) => shut.push(format!("{way}: {why}")),
             }
         }
+        // Where another way in is there, this one is to be known of, and locks nobody out.
+        let state = if opened { State::Warning } else { State::Error };
         for text in shut {
-            // Another way in is there: this one is to be known of, and locks nobody out.
-            let state = if opened > 0 { State::Warning } else { State::Error };
-            findings.add(
-                "port",
-                state,
-                text,
-                Some("`spa-server explain` on the gateway says what it refused".into()),
-            );
+            let hint = "`spa-server explain` on the gateway says what it refused".to_owned();
+            findings.add("port", state, text, Some(hint));
         }
     }
 
@@ -166,6 +153,22 @@ impl Trial<'_> {
             rounds,
         }
     }
+}
+
+/// Each port over each family that there is a way by, as a person reads it.
+fn ways(reached: &Reached<'_>) -> Vec<(String, Vec<IpAddr>, u16)> {
+    let mut ways = Vec::new();
+    for knock_port in reached.gateway.ports.numbers() {
+        for (family, ipv4) in [("IPv4", true), ("IPv6", false)] {
+            let of_family = reached.addresses.iter().filter(|address| address.is_ipv4() == ipv4);
+            let addresses: Vec<_> = of_family.copied().collect();
+            if !addresses.is_empty() {
+                let way = format!("{} UDP port {knock_port} over {family}", reached.gateway.host);
+                ways.push((way, addresses, knock_port));
+            }
+        }
+    }
+    ways
 }
 
 enum Tried {

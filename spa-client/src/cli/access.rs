@@ -113,6 +113,9 @@ pub(crate) struct PassArgs {
 pub(crate) struct SshArgs {
     #[command(flatten)]
     pub(crate) pass: PassArgs,
+    /// The service to open [default: the one that answers at ssh's port]
+    #[arg(long)]
+    pub(crate) service: Option<ServiceName>,
     /// The profile, as `spa-client profiles` lists it
     pub(crate) profile: ProfileName,
     /// ssh's own arguments
@@ -124,6 +127,9 @@ pub(crate) struct SshArgs {
 pub(crate) struct ProxyArgs {
     #[command(flatten)]
     pub(crate) pass: PassArgs,
+    /// The service to open [default: the one that answers at PORT]
+    #[arg(long)]
+    pub(crate) service: Option<ServiceName>,
     /// The profile, as `spa-client profiles` lists it
     pub(crate) profile: ProfileName,
     /// Where to connect to; the profile's own name means its gateway

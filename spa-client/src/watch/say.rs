@@ -89,10 +89,15 @@ impl Voice {
         self.say(Event::Moved, None, Duration::ZERO, &text, Some(&text));
     }
 
+    /// For a script: it never came to anything.
+    pub(super) fn gave_up(&mut self, what: &str) {
+        self.say(Event::Failed, None, Duration::ZERO, what, Some(what));
+    }
+
     pub(super) fn failed(&mut self, what: &str) {
         self.clear();
         if self.is_json {
-            self.say(Event::Failed, None, Duration::ZERO, what, Some(what));
+            self.gave_up(what);
         }
         out::tell("warning", &format!("{what}; trying again"));
     }

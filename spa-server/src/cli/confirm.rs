@@ -15,9 +15,19 @@ use crate::confirm::{Ledger, NotConfirmed, Record};
 /// When nothing waits or it was undone already.
 pub(super) fn confirm(paths: &Paths, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::of(paths);
+    // Asking must not make a state where there is none.
+    let mut record = ledger.read()?;
+    if record.pending.is_none() {
+        let nothing = record.confirm(clock::uptime(), &clock::boot_id());
+        return say(&ledger, &record, nothing, as_json);
+    }
     let (outcome, record) = ledger.change(PATIENCE, |record| {
         (record.confirm(clock::uptime(), &clock::boot_id()), record.clone())
     })?;
+    say(&ledger, &record, outcome, as_json)
+}
+
+fn say(ledger: &Ledger, record: &Record, outcome: Result<(), NotConfirmed>, as_json: bool) -> Result<(), Failure> {
     if as_json {
         println!("{}", facts(outcome.as_ref().err()));
     }
@@ -27,7 +37,7 @@ pub(super) fn confirm(paths: &Paths, as_json: bool) -> Result<(), Failure> {
     if !as_json {
         println!("confirmed: the configuration in force stays");
     }
-    if is_edited(&ledger, &record) {
+    if is_edited(ledger, record) {
         eprintln!(
             "warning: {} was edited since it was applied; that is not in force",
             ledger.config.display()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
     ($($code:ident = $name:literal,)*) => {
-        /// A kind of finding. What each says stands word for word in `check/findings.txt`, held by a test.
+        /// A kind of finding. What each says stands word for word in `cli/check/findings.txt`, held by a test.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Code {
             $(#[doc = concat!("`", $name, "`")] #[serde(rename = $name)] $code,)*

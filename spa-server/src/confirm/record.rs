@@ -169,7 +169,12 @@ impl Record {
             (Intent::Plain(Some(nonce)), None) if self.undone.as_ref().is_some_and(|undone| undone.nonce == nonce) => {
                 return false;
             }
-            (Intent::Plain(_), None) => self.confirmed = source,
+            (Intent::Plain(_), None) => {
+                if self.confirmed != source {
+                    self.undone = None;
+                }
+                self.confirmed = source;
+            }
             (Intent::Confirmed, _) => {
                 (self.confirmed, self.pending, self.undone) = (source, None, None);
             }
@@ -309,6 +314,17 @@ mod tests {
         assert!(!record.loaded(&source("new"), Intent::Plain(Some("a"))));
         assert_eq!(confirmed(&record), "old");
         assert!(record.loaded(&source("old"), Intent::Plain(None)));
+    }
+
+    #[test]
+    fn that_a_change_was_undone_is_told_until_another_file_is_loaded() {
+        let mut record = trial();
+        record.begin_undo();
+        record.undone("then".into());
+        assert!(record.loaded(&source("old"), Intent::Plain(None)));
+        assert!(record.undone.is_some());
+        assert!(record.loaded(&source("mended"), Intent::Plain(None)));
+        assert_eq!(record.undone, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use spa_keys::state::{Change, LastKnock};
-use spa_proto::{Act, Address, Code, Datagram, Knock, Moment, PublicKey, Refusal, Request, ServiceName};
+use spa_proto::{Act, Address, Datagram, Knock, Moment, PublicKey, Refusal, Request, ServiceName};
 use tracing::warn;
 
 use super::Daemon;
@@ -79,7 +79,7 @@ impl Daemon {
 
     /// Step 8, then the table of step 9; nothing is done before the commit.
     fn decide(&mut self, now: Moment, knock: &Knock, batch: &mut Batch) {
-        let Request { timestamp, code, act } = knock.request();
+        let Request { timestamp, act, .. } = knock.request();
         let (address, services, duration_s) = match act {
             Act::Open {
                 address,
@@ -90,7 +90,7 @@ impl Daemon {
             Act::Enroll(_) => return,
         };
         let source = knock.source().ip().to_canonical();
-        let decision = self.terms(now, knock.client(), *code, address, source, services, duration_s);
+        let decision = self.terms(now, knock, address, services, duration_s);
         let (name, decision) = match decision {
             Ok(decision) => decision,
             Err((name, reason, detail)) => {
@@ -139,20 +139,15 @@ impl Daemon {
 
     /// What the policy makes of it, with the client's name. The one-time code comes last: what the policy refuses
     /// neither uses one up nor counts as a wrong one.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are the fields of one request, taken apart once"
-    )]
     fn terms(
         &mut self,
         now: Moment,
-        client: &PublicKey,
-        code: Option<Code>,
+        knock: &Knock,
         address: Address,
-        source: IpAddr,
         services: &[ServiceName],
         duration_s: Option<u32>,
     ) -> Result<(String, Decision), (Option<String>, Reason, String)> {
+        let client = knock.client();
         let Some(view) = self.keys.client(client) else {
             return Err((None, Reason::Who, "the client was taken away meanwhile".into()));
         };
@@ -161,13 +156,13 @@ impl Daemon {
             &self.config.services,
             view.policy(),
             address,
-            source,
+            knock.source().ip().to_canonical(),
             services,
             duration_s.unwrap_or(0),
         );
         let decision = decision.map_err(|error| (Some(name.clone()), Reason::Policy, error.to_string()))?;
         if duration_s.is_some() {
-            let checked = self.check_code(now, client, code);
+            let checked = self.check_code(now, client, knock.request().code);
             checked.map_err(|(reason, detail)| (Some(name.clone()), reason, detail))?;
         }
         Ok((name, decision))

@@ -290,7 +290,7 @@ fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration
         Err(error @ StateError::Locked(_)) => Err(Failure::new(Exit::Failed, error)
             .hint("spa-server status")
             .hint("spa-server run --dry-run")),
-        Err(error) => Err(Failure::new(Exit::Failed, error)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -40,12 +40,3 @@ pub fn load_identities(paths: &Paths) -> Result<Told, Failure> {
         }
     }
 }
-
-/// Whether the daemon's record tells who knocked: while it waits for a new one, it does not.
-pub fn record_is_whole(paths: &Paths) -> Result<bool, Failure> {
-    let Some(status) = ask(paths, "spa.Status", &json!({}))? else {
-        return Ok(true);
-    };
-    let state = status.get("record").and_then(|record| record.get("state"));
-    Ok(state.and_then(Value::as_str) == Some("ok"))
-}

@@ -19,9 +19,10 @@ use crate::show;
 pub fn run(context: &Context, args: InviteArgs) -> Result<(), Failure> {
     let server = context.server()?;
     maker::check(&args, &server)?;
+    let _lock = context.lock()?;
+    // Under the lock: an identity that is dropped meanwhile must not go into an invite.
     let key = context.gateway_key()?;
     let maker = Maker::new(&server, &key)?;
-    let _lock = context.lock()?;
     let mut directory = context.directory()?;
     context.check_name(&directory, args.name.as_str())?;
     let ends = context.now.saturating_add(args.valid);

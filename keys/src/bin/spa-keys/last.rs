@@ -6,9 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use spa_keys::state::{State, StateError, StateLock};
 use spa_keys::{Control, ControlError, Exit, Failure, Paths, text, units};
-use spa_proto::PublicKey;
-
-use crate::daemon;
+use spa_proto::{PublicKey, UnixTime};
 
 /// How many clients are asked for at once, so that the daemon is not kept busy.
 const AT_ONCE: usize = 1000;
@@ -29,10 +27,15 @@ struct Row {
     knock: LastKnock,
 }
 
-/// The last knocks of clients by their keys.
-pub type LastKnocks = HashMap<PublicKey, LastKnock>;
+/// The last knocks of clients by their keys, as far as they are known.
+#[derive(Debug, Default)]
+pub struct LastKnocks {
+    pub knocks: HashMap<PublicKey, LastKnock>,
+    /// Since when they are remembered; nothing where nobody remembers any.
+    pub since: Option<UnixTime>,
+}
 
-/// The last knocks of these keys, as far as they are known; what keeps them from being known is said, and no error.
+/// The last knocks of these keys; what keeps them from being known is said, and no error.
 pub fn last_knocks(paths: &Paths, keys: &[PublicKey]) -> LastKnocks {
     all(paths, keys).unwrap_or_else(|failure| {
         eprintln!("warning: last knocks are not known: {}", failure.what);
@@ -42,13 +45,10 @@ pub fn last_knocks(paths: &Paths, keys: &[PublicKey]) -> LastKnocks {
 
 /// The same for a decision that rests on them: not knowing is an error.
 pub fn surely(paths: &Paths, keys: &[PublicKey]) -> Result<LastKnocks, Failure> {
-    let unsure = |what: &str| Failure::new(Exit::Failed, format_args!("who has knocked cannot be told: {what}"));
-    if !daemon::record_is_whole(paths)? {
-        return Err(unsure("the daemon's record is not whole").hint("spa-server status"));
-    }
     let known = all(paths, keys)?;
-    if known.is_empty() && !paths.state.join("record.redb").exists() {
-        return Err(unsure("there is no record"));
+    if known.since.is_none() {
+        let failure = Failure::new(Exit::Failed, "there is no record now that tells who has knocked");
+        return Err(failure.hint("spa-server status"));
     }
     Ok(known)
 }
@@ -60,13 +60,21 @@ fn all(paths: &Paths, keys: &[PublicKey]) -> Result<LastKnocks, Failure> {
         Err(ControlError::NotRunning { .. }) => return from_state(paths, keys),
         Err(error) => return Err(error.into()),
     };
-    let mut knocks = HashMap::new();
-    for part in keys.chunks(AT_ONCE) {
+    let mut last = LastKnocks::default();
+    // Without any key it is still asked since when there is a record.
+    let parts = if keys.is_empty() {
+        vec![keys]
+    } else {
+        keys.chunks(AT_ONCE).collect()
+    };
+    for part in parts {
         let keys: Vec<String> = part.iter().map(|key| text::encode(key.as_bytes())).collect();
         let mut reply = control.call("spa.LastKnocks", &json!({ "keys": keys }))?;
-        knocks.extend(rows(reply.remove("knocks")));
+        last.knocks.extend(rows(reply.remove("knocks")));
+        let since = reply.get("since").and_then(Value::as_str);
+        last.since = since.and_then(|since| units::parse_time(since).ok());
     }
-    Ok(knocks)
+    Ok(last)
 }
 
 /// Under the lock that the daemon would hold.
@@ -81,18 +89,21 @@ fn from_state(paths: &Paths, keys: &[PublicKey]) -> Result<LastKnocks, Failure> 
         Err(StateError::Missing(_)) => return Ok(LastKnocks::default()),
         state => state.map_err(failed)?,
     };
-    let mut knocks = LastKnocks::default();
+    let mut last = LastKnocks {
+        since: state.began().map_err(failed)?,
+        ..LastKnocks::default()
+    };
     for key in keys {
         if let Some(knock) = state.last_knock(key).map_err(failed)? {
-            let last = LastKnock {
+            let knock = LastKnock {
                 at: Some(units::format_time(knock.at)),
                 address: Some(knock.address.to_string()),
                 identity: Some(text::fingerprint(&knock.gateway)),
             };
-            knocks.insert(*key, last);
+            last.knocks.insert(*key, knock);
         }
     }
-    Ok(knocks)
+    Ok(last)
 }
 
 fn rows(reply: Option<Value>) -> Vec<(PublicKey, LastKnock)> {

@@ -30,7 +30,7 @@ pub fn list(context: &Context) -> Result<(), Failure> {
     let last = last_knocks(&context.paths, &keys);
     let whole = directory
         .clients()
-        .map(|client| describe::client(client, context.now, last.get(client.public_key())));
+        .map(|client| describe::client(client, context.now, last.knocks.get(client.public_key())));
     let broken = directory.broken().filter(|(kind, ..)| *kind == Kind::Client);
     let mut clients: Vec<Value> = whole.chain(broken.map(|(_, name, _)| describe::broken(name))).collect();
     clients.sort_by_cached_key(|client| describe::cell(client, "name"));
@@ -76,7 +76,7 @@ pub fn show(context: &Context, name: &ClientName) -> Result<(), Failure> {
         .client_named(name.as_str())
         .ok_or_else(|| no_client(&directory, name, context))?;
     let last = last_knocks(&context.paths, &[*client.public_key()]);
-    let facts = describe::client(client, context.now, last.get(client.public_key()));
+    let facts = describe::client(client, context.now, last.knocks.get(client.public_key()));
     context.answer(&facts, || lines(&facts))
 }
 

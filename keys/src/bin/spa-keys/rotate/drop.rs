@@ -4,7 +4,7 @@ use serde_json::json;
 use spa_keys::{ClientView, Exit, Failure, GatewayKey, Invite, LoadError, file, text};
 use spa_proto::PublicKey;
 
-use super::{keys_of, rotation};
+use super::{keys_of, rotation, warn_of_broken};
 use crate::context::Context;
 use crate::daemon::{self, Told};
 use crate::last;
@@ -19,6 +19,7 @@ pub fn run(context: &Context, fingerprint: &str, force: bool, remove_replaced: b
         Err(failure) if !force => return Err(failure.hint("--force, which may shut clients out")),
         last => last.unwrap_or_default(),
     };
+    warn_of_broken(&directory);
     let rotation = rotation(&directory, &last, context);
     let refused = |fault| LoadError::fault(&context.paths.gateway_key, fault);
     key.drop_identity(&old).map_err(refused)?;
@@ -32,7 +33,7 @@ pub fn run(context: &Context, fingerprint: &str, force: bool, remove_replaced: b
     let gone = |client: &ClientView<'_>| {
         rotation.is_replaced(*client) && rotation.identity_of(*client).as_deref() == Some(fingerprint)
     };
-    let replaced = rotation.active().into_iter().filter(gone);
+    let replaced = rotation.active().iter().filter(|client| gone(client));
     let replaced: Vec<String> = replaced.map(|client| client.name().to_owned()).collect();
     key.save(&context.paths.gateway_key)?;
     let told = daemon::load_identities(&context.paths)?;

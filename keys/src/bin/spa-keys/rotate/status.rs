@@ -22,18 +22,19 @@ pub fn run(context: &Context) -> Result<(), Failure> {
     let last = last::surely(&context.paths, &keys_of(&directory))?;
     let rotation = rotation(&directory, &last, context);
     let newest = newest(&key);
-    let describe = |client: spa_keys::ClientView<'_>| {
+    let describe = |client: &spa_keys::ClientView<'_>| {
+        let client = *client;
         let successor = rotation.successor(client.name()).map(|view| view.name().to_owned());
         let invited = || rotation.invited(client.name()).map(|invite| invite.name.to_string());
         json!({
             "name": client.name(),
             "progress": rotation.progress(client, &newest).to_string(),
             "successor": successor.or_else(invited),
-            "last_knock": last.get(client.public_key()).and_then(|knock| knock.at.clone()),
+            "last_knock": last.knocks.get(client.public_key()).and_then(|knock| knock.at.clone()),
             "identity": rotation.identity_of(client),
         })
     };
-    let clients: Vec<Value> = rotation.active().into_iter().map(describe).collect();
+    let clients: Vec<Value> = rotation.active().iter().map(describe).collect();
     let own = key
         .identities()
         .iter()
