@@ -18,6 +18,7 @@ use crate::config::{Config, Finding, Source, changes};
 use crate::confirm::Intent;
 use crate::doors::Doors;
 use crate::grant::{Grant, GrantKey};
+use crate::sequences::Sequences;
 
 impl Loaded {
     pub(super) fn of(source: &Source, at: UnixTime) -> Self {
@@ -86,6 +87,7 @@ impl Daemon {
             warn!(code = %finding.code, "{}", finding.text);
         }
         let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| Refusal::Failure(error.into()))?;
+        self.refuse_unusable(&config)?;
         let changes = changes(&self.config, &config);
         self.put_in_force(config, Some(identities))?;
         self.loaded = Loaded::of(&source, clock::wall());
@@ -183,17 +185,21 @@ impl Daemon {
         }
     }
 
-    /// Here one that cannot be used stands in the way: the old ones are whole.
-    fn prepare_sequences(&self, config: &Config) -> Result<Prepared, Refusal> {
-        let prepared = self.sequences.prepare(config, &self.paths);
-        let (prepared, unusable) = prepared.map_err(|error| Refusal::Failure(start::no_thread(&error)))?;
+    /// What a person offers must be whole, since what is in force is. What comes back by itself only says what is not.
+    fn refuse_unusable(&self, config: &Config) -> Result<(), Refusal> {
+        let (_, unusable) = Sequences::load(&config.sequences, &self.paths);
         match unusable.into_iter().next() {
-            None => Ok(prepared),
+            None => Ok(()),
             Some(one) => {
                 let what = one.to_string();
                 Err(Refusal::Failure(Failure { what, ..one.failure }))
             }
         }
+    }
+
+    fn prepare_sequences(&self, config: &Config) -> Result<Prepared, Refusal> {
+        let prepared = self.sequences.prepare(config, &self.paths);
+        prepared.map_err(|error| Refusal::Failure(start::no_thread(&error)))
     }
 
     fn watch_tables(&mut self) {

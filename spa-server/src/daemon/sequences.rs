@@ -28,7 +28,7 @@ use crate::grant::{Grant, GrantKey, Terms};
 use crate::journal::{Journal, RecordState};
 use crate::policy;
 use crate::refusals::{Reason, Refused};
-use crate::sequences::{Kind, Sequences, Unusable, Used};
+use crate::sequences::{Kind, Sequences, Used};
 
 /// Completed sequences that wait while the daemon is busy; more are dropped and counted.
 const QUEUE: usize = 64;
@@ -85,9 +85,14 @@ impl SequenceWatch {
         }
     }
 
-    /// Reads keys and lists, and starts the threads that a configuration asks for.
-    pub(super) fn prepare(&self, config: &Config, paths: &Paths) -> io::Result<(Prepared, Vec<Unusable>)> {
+    /// Reads keys and lists, and starts the threads that a configuration asks for. One sequence that cannot be used does
+    /// not stand in the way of the others.
+    pub(super) fn prepare(&self, config: &Config, paths: &Paths) -> io::Result<Prepared> {
         let (sequences, unusable) = Sequences::load(&config.sequences, paths);
+        for one in &unusable {
+            let hint = one.failure.hints.first();
+            error!(hint, "{one}; it opens nothing until it is whole");
+        }
         let sequences = sequences.after(&self.sequences);
         let probes = if sequences.is_empty() {
             None
@@ -98,7 +103,7 @@ impl SequenceWatch {
             let flags: Vec<TcpFlags> = stages.filter_map(|stage| flags_of(stage.transport)).collect();
             Some(Probes::start(interfaces, &left_out(config), &flags, &self.watched)?)
         };
-        Ok((Prepared { sequences, probes }, unusable))
+        Ok(Prepared { sequences, probes })
     }
 
     /// What was prepared, instead of what was there.
@@ -175,15 +180,10 @@ fn left_out(config: &Config) -> Vec<PortRange> {
 }
 
 impl Daemon {
-    /// At the start one sequence that cannot be used does not stand in the way of the others.
     pub(super) fn begin_sequences(&mut self) -> io::Result<()> {
-        let (prepared, unusable) = self.sequences.prepare(&self.config, &self.paths)?;
-        for one in &unusable {
-            let hint = one.failure.hints.first();
-            error!(hint, "{one}; it opens nothing until it is whole");
-        }
-        self.sequences
-            .take(prepared, super::start::listen(&self.config).addresses);
+        let prepared = self.sequences.prepare(&self.config, &self.paths)?;
+        let addresses = super::start::listen(&self.config).addresses;
+        self.sequences.take(prepared, addresses);
         Ok(())
     }
 
