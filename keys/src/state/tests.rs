@@ -1,5 +1,7 @@
 use super::*;
 
+mod crash;
+
 fn lock(directory: &Path) -> StateLock {
     StateLock::acquire(directory).unwrap()
 }
