@@ -68,6 +68,7 @@ impl Platter {
     /// What is found after the cut: of what was not synced, any part of any write, sector by sector, in any order.
     fn after_cut(&mut self, dice: &mut Dice) -> Vec<u8> {
         let mut octets = std::mem::take(&mut self.synced);
+        let all = dice.below(3) == 0;
         for write in self.pending.drain(..) {
             match &write {
                 // A file is never shorter afterwards than a write that was kept needs it to be.
@@ -75,7 +76,7 @@ impl Platter {
                 Write::Octets(at, data) => {
                     let fate = dice.below(3);
                     for (n, sector) in data.chunks(SECTOR).enumerate() {
-                        let kept = fate == 0 || (fate == 1 && dice.below(2) == 0);
+                        let kept = all || fate == 0 || (fate == 1 && dice.below(2) == 0);
                         let place = at + n * SECTOR;
                         if kept && place + sector.len() <= octets.len() {
                             octets[place..place + sector.len()].copy_from_slice(sector);
@@ -193,7 +194,7 @@ fn a_commit_is_there_whole_or_not_at_all_wherever_the_power_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let first = new_record(folder.path());
     let (mut cuts, mut kept, mut lost) = (0, 0, 0);
-    for seed in 0..25 {
+    for seed in 0..15 {
         let mut dice = Dice(seed);
         let (mut octets, mut acknowledged) = (first.clone(), 0);
         for _ in 0..6 {
@@ -223,5 +224,5 @@ fn a_commit_is_there_whole_or_not_at_all_wherever_the_power_is_cut() {
             "seed {seed}: {found}"
         );
     }
-    assert!(cuts == 150 && kept > 0 && lost > 0, "{kept} kept, {lost} lost");
+    assert!(cuts == 90 && kept > 0 && lost > 0, "{kept} kept, {lost} lost");
 }
