@@ -1,104 +1,34 @@
-//! Plays datagrams and clock steps to a gateway, beside a naive model of the protocol page.
+//! Plays datagrams, clock steps, restarts and changed keys to a gateway, beside a naive model of the protocol page.
 //!
-//! The gateway holds one identity and knows one client and one invite. The input says what is sent: raw octets, knocks
-//! sealed by either key, or sealed ones changed, with their tag made right again or not. Held are:
+//! The attacker holds everything but a client's keys: every `K`, the private `S`, the clients' public keys, a key of
+//! his own that nobody enrolled, and every datagram that was ever sent; he may also be one client who claims to be the
+//! other. What is sent: raw octets, requests sealed as spa-client seals them, the same changed on the way, with their
+//! tag made right again or not, datagrams made by hand with any payload, and copies. Held are:
 //!
 //! - nothing panics, whatever is sent and wherever the clock stands;
-//! - what is admitted was sealed by a known key, reached the gateway unchanged, is in time and never was admitted before;
-//! - what the model admits is admitted, but for the rate of one key and for what a new key may not be.
+//! - each datagram is refused by the very step that the model says, or admitted when the model says so;
+//! - what is admitted was sealed with a client's own PSK, and says what was sealed.
 
 #![no_main]
 
-use std::collections::{BTreeSet, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use rand_core::{TryCryptoRng, TryRng};
-use sha2::{Digest, Sha256};
+use spa_fuzz::cast::{CAST, Cast, HOLDERS, IDENTITIES};
+use spa_fuzz::forge::tag;
+use spa_fuzz::model::{Genuine, Model};
+use spa_fuzz::numbers::Numbers;
+use spa_fuzz::steps::{Change, Edit, Forgery, Source, Step, Tagged, Wish, moved};
+use spa_fuzz::wire;
 use spa_proto::{
-    Act, Address, Code, Datagram, DropReason, Enrollment, Gateway, HmacKey, Identity, KeyTable, LENGTHS, Listen,
-    MemoryRecord, Moment, OVERHEAD, Psk, PublicKey, Request, Role, SecretKey, Sender, Services, Sieve, UnixTime,
-    Windows, pick_length,
+    Act, Datagram, Gateway, Identity, KeyTable, Knock, LENGTHS, Listen, Moment, OVERHEAD, Psk, PublicKey, ReplayRecord,
+    ReplaySet, Request, Role, Sieve, Standing, UnixTime, Verdict, pick_length,
 };
 
 const PORT: u16 = 62201;
 const START: UnixTime = UnixTime::from_secs(1_800_000_000);
-const BURST: usize = 50;
-const NAMES: [&str; 6] = [
-    "ssh",
-    "db",
-    "tcp/22",
-    "a",
-    "0.a_b-c",
-    "x23456789012345678901234567890123456789012345678901234567890123",
-];
-
-#[derive(Arbitrary, Debug)]
-enum Step {
-    /// Octets of nobody.
-    Raw { octets: Vec<u8>, from: Source },
-    /// A sealed request, untouched.
-    Sealed { request: Wish, from: Source },
-    /// A sealed request, changed on the way.
-    Changed {
-        request: Wish,
-        edits: Vec<Edit>,
-        retag: Option<i8>,
-        from: Source,
-    },
-    /// One that was sent before, from anywhere.
-    Again { which: u16, from: Source },
-    /// Time goes on.
-    Wait { ms: u32 },
-    /// The wall clock is set, the monotonic clock stays.
-    SetClock { nanos: u64 },
-    /// The wall clock is moved.
-    MoveClock { seconds: i32 },
-}
-
-/// A request as the input describes it.
-#[derive(Arbitrary, Debug)]
-struct Wish {
-    by_invite: bool,
-    kind: Kind,
-    address: Option<IpAddr>,
-    code: Option<u32>,
-    /// Milliseconds that the sender's clock is off.
-    skew_ms: i32,
-    length: Option<u16>,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Kind {
-    Open {
-        duration_s: u32,
-        services: Vec<u8>,
-    },
-    Close {
-        services: Vec<u8>,
-    },
-    Enroll {
-        public_key: [u8; 32],
-        psk: [u8; 32],
-        label: String,
-    },
-}
-
-#[derive(Arbitrary, Debug)]
-enum Edit {
-    Flip { place: u16, bits: u8 },
-    Cut { length: u16 },
-    Add { octets: Vec<u8> },
-}
-
-#[derive(Arbitrary, Debug, Clone, Copy)]
-struct Source {
-    address: IpAddr,
-    port: u16,
-}
 
 fuzz_target!(|steps: Vec<Step>| {
     let mut world = World::new();
@@ -108,90 +38,85 @@ fuzz_target!(|steps: Vec<Step>| {
 });
 
 struct World {
-    keys: Keys,
+    cast: &'static Cast,
     gateway: Gateway,
     keyring: KeyTable,
-    record: MemoryRecord,
+    record: Record,
     model: Model,
     now: Moment,
-    rng: Numbers,
-    /// All that was sealed and can be sent again.
-    sealed: Vec<Sealed>,
+    numbers: Numbers,
+    /// All that was sent.
+    sent: Vec<Vec<u8>>,
+    /// What is put back into the keyring at a restart.
+    standings: [Standing; HOLDERS],
+    enrolled: Option<(PublicKey, Psk)>,
 }
 
-struct Sealed {
-    octets: Vec<u8>,
-    sent: Sent,
+/// A record as it is written and read back.
+#[derive(Default)]
+struct Record(BTreeMap<PublicKey, ReplaySet>);
+
+impl Record {
+    fn restart(&mut self) {
+        for set in self.0.values_mut() {
+            *set = ReplaySet::restore(set.floor(), set.members().iter().rev().copied());
+        }
+    }
 }
 
-/// What the model knows of a datagram that a key holder made.
-#[derive(Clone, Copy)]
-struct Sent {
-    by_invite: bool,
-    timestamp: UnixTime,
-    window: Duration,
-    fits_role: bool,
+impl ReplayRecord for Record {
+    fn claim(&mut self, client: &PublicKey, timestamp: UnixTime, retention: Duration) -> Verdict {
+        let set = self.0.entry(*client).or_default();
+        if set.accept(timestamp, retention) {
+            Verdict::Fresh
+        } else {
+            Verdict::Replayed
+        }
+    }
 }
 
 impl World {
     fn new() -> Self {
-        let keys = Keys::new();
-        let identity = Identity::new(
-            SecretKey::from_bytes(keys.gateway.expose()),
-            HmacKey::from_bytes(keys.hmac_key.expose()),
-        );
-        let mut keyring = KeyTable::default();
-        let invite = Role::Invite { spent_by: None };
-        keyring.insert(keys.client.public(), Psk::from_bytes(keys.psk.expose()), Role::Client);
-        keyring.insert(keys.invite.public(), Psk::from_bytes(keys.psk.expose()), invite);
-        Self {
-            gateway: Gateway::new(Sieve::new(vec![identity], Listen::port(PORT))),
-            keyring,
-            keys,
-            record: MemoryRecord::default(),
-            model: Model::default(),
+        let cast = &*CAST;
+        let mut world = Self {
+            gateway: gateway(cast, [true; IDENTITIES]),
+            keyring: KeyTable::default(),
+            record: Record::default(),
+            model: Model::new(cast),
             now: Moment {
                 wall: START,
                 uptime: Duration::from_secs(1),
             },
-            rng: Numbers(0),
-            sealed: Vec::new(),
-        }
+            numbers: Numbers::default(),
+            sent: Vec::new(),
+            standings: [Standing::Active { until: None }; HOLDERS],
+            enrolled: None,
+            cast,
+        };
+        world.fill_keyring();
+        world
     }
 
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Raw { octets, from } => self.deliver(octets, *from, None),
-            Step::Sealed { request, from } => {
-                let Some(sealed) = self.seal(request) else { return };
-                self.deliver(&sealed.octets, *from, Some(sealed.sent));
-                self.sealed.push(sealed);
+            Step::Raw { octets, from } => self.deliver(octets.clone(), *from),
+            Step::Sealed { wish, from } => {
+                let octets = self.seal(wish);
+                octets.into_iter().for_each(|octets| self.deliver(octets, *from));
             }
             Step::Changed {
-                request,
+                wish,
                 edits,
                 retag,
                 from,
-            } => {
-                let Some(sealed) = self.seal(request) else { return };
-                let mut octets = sealed.octets.clone();
-                for edit in edits {
-                    edit.apply(&mut octets);
-                }
-                if let Some(days) = retag {
-                    self.keys.retag(&mut octets, self.now.wall, *days);
-                }
-                // Changes may undo each other: then it is the sealed one after all.
-                let sent = (octets == sealed.octets).then_some(sealed.sent);
-                self.deliver(&octets, *from, sent);
-                self.sealed.push(sealed);
-            }
-            Step::Again { which, from } => {
-                let Some(at) = usize::from(*which).checked_rem(self.sealed.len()) else {
+            } => self.change(wish, edits, *retag, *from),
+            Step::Forged { forgery, from } => self.forge(forgery, *from),
+            Step::Again { which, retag, from } => {
+                let Some(at) = usize::from(*which).checked_rem(self.sent.len()) else {
                     return;
                 };
-                let (octets, sent) = (self.sealed[at].octets.clone(), self.sealed[at].sent);
-                self.deliver(&octets, *from, Some(sent));
+                let octets = self.retagged(self.sent[at].clone(), *retag);
+                self.deliver(octets, *from);
             }
             Step::Wait { ms } => {
                 let length = Duration::from_millis(u64::from(*ms));
@@ -199,267 +124,168 @@ impl World {
                 self.now.wall = self.now.wall.saturating_add(length);
             }
             Step::SetClock { nanos } => self.now.wall = UnixTime::from_nanos(*nanos),
-            Step::MoveClock { seconds } => {
-                self.now.wall = moved(self.now.wall, i64::from(*seconds) * 1_000);
-            }
+            Step::MoveClock { seconds } => self.now.wall = moved(self.now.wall, i64::from(*seconds) * 1_000),
+            Step::Restart => self.restart(),
+            Step::Hold { identities } => self.hold(*identities),
+            Step::Standing { who, standing } => self.stand(usize::from(*who) % HOLDERS, *standing),
         }
     }
 
+    fn change(&mut self, wish: &Wish, edits: &[Edit], retag: Option<Tagged>, from: Source) {
+        let Some(mut octets) = self.seal(wish) else { return };
+        edits.iter().for_each(|edit| edit.apply(&mut octets));
+        let octets = self.retagged(octets, retag);
+        self.deliver(octets, from);
+    }
+
+    /// A request as spa-client seals it.
+    fn seal(&mut self, wish: &Wish) -> Option<Vec<u8>> {
+        let request = wish.request(self.now.wall, self.cast)?;
+        let need = OVERHEAD + request.payload_len();
+        let length = match wish.length {
+            Some(length) => usize::from(length).clamp(*LENGTHS.start(), *LENGTHS.end()),
+            None => pick_length(need, &mut self.numbers),
+        };
+        let sender = self.cast.sender(wish.holder(), wish.identity());
+        let octets = sender.seal(&request, length, &mut self.numbers).ok()?;
+        let genuine = Genuine {
+            holder: wish.holder(),
+            identity: wish.identity(),
+            payload: wire::payload(&request, length - OVERHEAD),
+        };
+        self.model.sealed(&octets[16..], genuine);
+        Some(octets)
+    }
+
+    fn forge(&mut self, forgery: &Forgery, from: Source) {
+        let Some(payload) = forgery.contents.payload(self.now.wall, self.cast) else {
+            return;
+        };
+        let (claim, psk_of) = (
+            usize::from(forgery.claim) % HOLDERS,
+            usize::from(forgery.psk_of) % HOLDERS,
+        );
+        let identity = forgery.tagged.identity();
+        let ephemeral = self.numbers.octets();
+        let body = self.cast.forge(claim, psk_of, identity, &ephemeral, &payload);
+        if claim == psk_of {
+            let genuine = Genuine {
+                holder: claim,
+                identity,
+                payload,
+            };
+            self.model.sealed(&body, genuine);
+        }
+        let octets = self.retagged([&[0; 16], &*body].concat(), Some(forgery.tagged));
+        self.deliver(octets, from);
+    }
+
+    /// With the tag of another day or identity.
+    fn retagged(&self, mut octets: Vec<u8>, tagged: Option<Tagged>) -> Vec<u8> {
+        let (Some(tagged), Some((own_tag, body))) = (tagged, octets.split_at_mut_checked(16)) else {
+            return octets;
+        };
+        let own = &self.cast.own[tagged.identity()];
+        let day = self.now.wall.day().0.saturating_add_signed(i64::from(tagged.days));
+        own_tag.copy_from_slice(&tag(&own.hmac_key, &own.public, day, body));
+        octets
+    }
+
     /// Hands a datagram to the gateway and holds its answer against the model's.
-    fn deliver(&mut self, octets: &[u8], from: Source, sent: Option<Sent>) {
+    fn deliver(&mut self, octets: Vec<u8>, from: Source) {
         let source = SocketAddr::new(from.address, from.port);
-        let destination = SocketAddr::from(([198, 51, 100, 1], PORT));
         let datagram = Datagram {
             source,
-            destination,
-            payload: octets,
+            destination: SocketAddr::from(([198, 51, 100, 1], PORT)),
+            payload: &octets,
         };
         let said = self
             .gateway
             .handle(self.now, &datagram, &mut self.keyring, &mut self.record);
-        self.model.delivered += 1;
-        let Some(sent) = sent else {
-            assert!(said.is_err(), "admitted, and nobody sealed it: {said:?}");
-            return;
-        };
-        if let Err(refusal) = &said
-            && refusal.reason == DropReason::Rate
-        {
-            assert!(self.model.delivered > BURST, "the rate was not reached yet");
-            return;
-        }
-        let expected = self.model.judge(self.now.wall, octets, sent);
-        match said {
-            Ok(knock) => {
-                assert!(expected, "admitted, and must not: {knock:?}");
+        let expected = self.model.judge(self.cast, self.now, &octets);
+        match (said, expected) {
+            (Ok(knock), Ok(genuine)) => {
                 assert_eq!(knock.source(), source);
-                assert_eq!(*knock.client(), self.keys.sender(sent.by_invite).public());
-                assert_eq!(knock.request().timestamp, sent.timestamp);
+                self.admitted(knock, &genuine);
             }
-            Err(refusal) => {
-                let new_key = matches!(refusal.reason, DropReason::Enroll(_));
-                assert!(!expected || new_key, "refused, and must not: {refusal:?}");
-            }
+            (Err(refusal), Err(step)) => assert_eq!(refusal.reason.step(), step, "{refusal}"),
+            (said, expected) => panic!("said {said:?}, expected {expected:?}"),
+        }
+        self.sent.push(octets);
+    }
+
+    fn admitted(&mut self, knock: Knock, genuine: &Genuine) {
+        assert_eq!(*knock.client(), self.cast.holders[genuine.holder].public);
+        assert_eq!(knock.gateway().0, self.cast.own[genuine.identity].public);
+        let sealed = Request::decode(&genuine.payload).expect("the model has decoded it");
+        assert_eq!(*knock.request(), sealed);
+        if let Act::Enroll(new) = knock.into_request().act {
+            self.model.enrolled(genuine.holder, new.public_key);
+            self.enrolled = Some((new.public_key, new.psk));
+            self.standings[genuine.holder] = Standing::Active { until: None };
+            self.fill_keyring_with(genuine.holder);
+            self.fill_keyring_with_enrolled();
         }
     }
 
-    fn seal(&mut self, wish: &Wish) -> Option<Sealed> {
-        let request = wish.request(self.now.wall)?;
-        let need = OVERHEAD + request.payload_len();
-        let length = match wish.length {
-            Some(length) => usize::from(length).clamp(*LENGTHS.start(), *LENGTHS.end()),
-            None => pick_length(need, &mut self.rng),
+    /// What a start reads.
+    fn fill_keyring(&mut self) {
+        self.keyring = KeyTable::default();
+        (0..HOLDERS).for_each(|holder| self.fill_keyring_with(holder));
+        self.fill_keyring_with_enrolled();
+    }
+
+    fn fill_keyring_with(&mut self, holder: usize) {
+        let Some(role) = Cast::role(holder) else { return };
+        let spent_by = self.enrolled.as_ref().map(|(key, _)| *key);
+        let role = match role {
+            Role::Invite { .. } => Role::Invite { spent_by },
+            Role::Client => role,
         };
-        let gateway = self.keys.gateway.public();
-        let sender = Sender {
-            gateway: &gateway,
-            hmac_key: &self.keys.hmac_key,
-            secret: self.keys.sender(wish.by_invite),
-            psk: &self.keys.psk,
-        };
-        let octets = sender.seal(&request, length, &mut self.rng).ok()?;
-        let sent = Sent {
-            by_invite: wish.by_invite,
-            timestamp: request.timestamp,
-            window: window(&request.act),
-            fits_role: wish.by_invite == matches!(request.act, Act::Enroll(_)),
-        };
-        Some(Sealed { octets, sent })
+        let holders = &self.cast.holders;
+        self.keyring.insert(holders[holder].public, holders[holder].psk(), role);
+        self.keyring
+            .set_standing(&holders[holder].public, self.standings[holder]);
     }
-}
 
-/// The protocol page, as plainly as it can be written.
-#[derive(Default)]
-struct Model {
-    delivered: usize,
-    tags: HashSet<[u8; 16]>,
-    client: Replays,
-    invite: Replays,
-}
-
-impl Model {
-    /// Whether a sealed datagram that arrives unchanged is admitted.
-    fn judge(&mut self, now: UnixTime, octets: &[u8], sent: Sent) -> bool {
-        let day = sent.timestamp.day();
-        if day != now.day() && day != now.neighbour_day() {
-            return false; // step 2
-        }
-        let tag = octets[..16].try_into().expect("a sealed datagram has a tag");
-        if !self.tags.insert(tag) {
-            return false; // step 3
-        }
-        if sent.timestamp.distance(now) > sent.window {
-            return false; // step 6
-        }
-        let fresh = if sent.by_invite {
-            self.invite.accept(sent.timestamp, Windows::ENROLL * 2)
-        } else {
-            self.client.accept(sent.timestamp, Windows::default().greatest() * 2)
-        };
-        fresh && sent.fits_role // steps 7 and 8
-    }
-}
-
-/// R and F.
-#[derive(Default)]
-struct Replays {
-    r: BTreeSet<UnixTime>,
-    f: UnixTime,
-}
-
-impl Replays {
-    fn accept(&mut self, timestamp: UnixTime, retention: Duration) -> bool {
-        if timestamp <= self.f || !self.r.insert(timestamp) {
-            return false;
-        }
-        while let (Some(least), Some(greatest)) = (self.r.first().copied(), self.r.last().copied()) {
-            if self.r.len() <= 256 && greatest.distance(least) <= retention {
-                break;
-            }
-            self.r.remove(&least);
-            self.f = self.f.max(least);
-        }
-        true
-    }
-}
-
-struct Keys {
-    gateway: SecretKey,
-    hmac_key: HmacKey,
-    client: SecretKey,
-    invite: SecretKey,
-    psk: Psk,
-}
-
-impl Keys {
-    fn new() -> Self {
-        Self {
-            gateway: SecretKey::from_bytes(&[1; 32]),
-            hmac_key: HmacKey::from_bytes(&[2; 32]),
-            client: SecretKey::from_bytes(&[3; 32]),
-            invite: SecretKey::from_bytes(&[4; 32]),
-            psk: Psk::from_bytes(&[5; 32]),
+    fn fill_keyring_with_enrolled(&mut self) {
+        if let Some((key, psk)) = &self.enrolled {
+            self.keyring.insert(*key, Psk::from_bytes(psk.expose()), Role::Client);
         }
     }
 
-    fn sender(&self, by_invite: bool) -> &SecretKey {
-        if by_invite { &self.invite } else { &self.client }
+    fn restart(&mut self) {
+        self.gateway = gateway(self.cast, self.model.held);
+        self.record.restart();
+        self.fill_keyring();
+        self.model.restart();
     }
 
-    /// Puts the tag of today, or of a day so far off, on whatever follows it.
-    fn retag(&self, octets: &mut [u8], now: UnixTime, days: i8) {
-        let Some((tag, tagged)) = octets.split_at_mut_checked(16) else {
-            return;
-        };
-        let day = now.day().0.saturating_add_signed(i64::from(days));
-        let parts: [&[u8]; 3] = [b"spa/1 tag", &self.gateway.public().0, &day.to_be_bytes()];
-        let k_tag = hmac(self.hmac_key.expose(), &parts);
-        tag.copy_from_slice(&hmac(&k_tag, &[&Sha256::digest(&*tagged)])[..16]);
+    fn hold(&mut self, bits: u8) {
+        self.model.held = std::array::from_fn(|identity| bits & (1 << identity) != 0);
+        let identities = identities(self.cast, self.model.held);
+        self.gateway = Gateway::new(self.gateway.sieve().with_identities(identities));
     }
-}
 
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
-}
-
-impl Wish {
-    /// The request, where one can be made of this.
-    fn request(&self, now: UnixTime) -> Option<Request> {
-        let address = match self.address {
-            Some(address) => Address::explicit(address).ok()?,
-            None => Address::AsSeen,
-        };
-        let act = match &self.kind {
-            Kind::Open { duration_s, services } => Act::Open {
-                address,
-                duration_s: *duration_s,
-                services: named(services)?,
+    fn stand(&mut self, holder: usize, change: Change) {
+        let standing = match change {
+            Change::Restore => Standing::Active { until: None },
+            Change::Revoke => Standing::Revoked,
+            Change::End { seconds } => Standing::Active {
+                until: Some(moved(self.now.wall, i64::from(seconds) * 1_000)),
             },
-            Kind::Close { services } => Act::Close {
-                address,
-                services: named(services)?,
-            },
-            Kind::Enroll { public_key, psk, label } => Act::Enroll(Enrollment {
-                public_key: PublicKey(*public_key),
-                psk: Psk::from_bytes(psk),
-                label: label.parse().ok()?,
-            }),
         };
-        let code = self.code.and_then(|code| Code::new(code).ok());
-        Some(Request {
-            timestamp: moved(now, i64::from(self.skew_ms)),
-            code,
-            act,
-        })
+        self.standings[holder] = standing;
+        self.keyring.set_standing(&self.cast.holders[holder].public, standing);
+        self.model.stand(holder, standing);
     }
 }
 
-fn named(numbers: &[u8]) -> Option<Services> {
-    let name = |number: &u8| NAMES[usize::from(*number) % NAMES.len()].parse().ok();
-    Services::new(numbers.iter().map(name).collect::<Option<_>>()?).ok()
+fn identities(cast: &Cast, held: [bool; IDENTITIES]) -> Vec<Identity> {
+    let own = cast.own.iter().zip(held);
+    own.filter(|(_, held)| *held).map(|(own, _)| own.identity()).collect()
 }
 
-fn window(act: &Act) -> Duration {
-    let windows = Windows::default();
-    match act {
-        Act::Open { address, .. } | Act::Close { address, .. } => match address.named() {
-            None => windows.as_seen,
-            Some(_) => windows.explicit,
-        },
-        Act::Enroll(_) => Windows::ENROLL,
-    }
+fn gateway(cast: &Cast, held: [bool; IDENTITIES]) -> Gateway {
+    Gateway::new(Sieve::new(identities(cast, held), Listen::port(PORT)))
 }
-
-fn moved(time: UnixTime, ms: i64) -> UnixTime {
-    let length = Duration::from_millis(ms.unsigned_abs());
-    if ms < 0 {
-        time.saturating_sub(length)
-    } else {
-        time.saturating_add(length)
-    }
-}
-
-impl Edit {
-    fn apply(&self, octets: &mut Vec<u8>) {
-        match self {
-            Self::Flip { place, bits } => {
-                if let Some(at) = usize::from(*place).checked_rem(octets.len()) {
-                    octets[at] ^= bits;
-                }
-            }
-            Self::Cut { length } => octets.truncate(usize::from(*length)),
-            Self::Add { octets: more } => octets.extend(more),
-        }
-    }
-}
-
-/// Numbers that are the same in every run: 0, 1, 2 and so on. What is made of them need not be unpredictable here.
-struct Numbers(u64);
-
-impl TryRng for Numbers {
-    type Error = core::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        self.try_next_u64()
-            .map(|number| u32::try_from(number).unwrap_or(u32::MAX))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        self.0 += 1;
-        Ok(self.0)
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        for chunk in bytes.chunks_mut(8) {
-            let number = self.try_next_u64()?.to_le_bytes();
-            chunk.copy_from_slice(&number[..chunk.len()]);
-        }
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Numbers {}

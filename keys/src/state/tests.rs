@@ -1,5 +1,7 @@
 use super::*;
 
+mod crash;
+
 /// As `spa-server init` makes state/.
 fn folder() -> tempfile::TempDir {
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);

@@ -188,14 +188,18 @@ fn is_named(pattern: &str, daemon: &str) -> bool {
         || (pattern.contains(['*', '?']) && glob(pattern.as_bytes(), daemon.as_bytes()))
 }
 
+/// Goes back to the last star alone: any number of them costs no more than the lengths multiplied.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => glob(rest, text) || text.split_first().is_some_and(|(_, text)| glob(pattern, text)),
-        (Some((b'?', rest)), Some((_, text))) => glob(rest, text),
-        (Some((own, rest)), Some((other, text))) => own == other && glob(rest, text),
-        _ => false,
+    let (mut place, mut at, mut star) = (0, 0, None);
+    while let Some(octet) = text.get(at) {
+        match (pattern.get(place), star) {
+            (Some(b'*'), _) => (place, star) = (place + 1, Some((place + 1, at))),
+            (Some(own), _) if *own == b'?' || own == octet => (place, at) = (place + 1, at + 1),
+            (_, Some((behind, from))) => (place, at, star) = (behind, from + 1, Some((behind, from + 1))),
+            (_, None) => return false,
+        }
     }
+    pattern.iter().skip(place).all(|own| *own == b'*')
 }
 
 fn client_match(word: &str, ours: &str) -> Match {
@@ -267,6 +271,22 @@ mod tests {
         }
         assert_eq!(one("sshd@192.0.2.1: ALL").unwrap().0, Match::Perhaps);
         assert_eq!(one("ALL EXCEPT ssh* EXCEPT sshd: ALL").unwrap().0, Match::Always);
+    }
+
+    /// Found by the fuzzer: each star once doubled the work.
+    #[test]
+    fn stars_in_a_row_are_one() {
+        let stars = "*".repeat(200);
+        assert_eq!(one(&format!("{stars}: ALL")).unwrap().0, Match::Always);
+        assert_eq!(one(&format!("s{stars}d{stars}: ALL")).unwrap().0, Match::Always);
+        for line in [
+            format!("{stars}x: ALL"),
+            format!("s{stars}.{stars}d: ALL"),
+            "s*s*s*h*d: ALL".into(),
+        ] {
+            assert_eq!(one(&line), None, "{line}");
+        }
+        assert_eq!(one("*s?h*: ALL").unwrap().0, Match::Always);
     }
 
     #[test]
