@@ -18,6 +18,7 @@ mod ports;
 pub mod raw;
 mod read;
 pub mod render;
+mod scan_guard;
 mod service;
 pub mod template;
 #[cfg(test)]
@@ -51,6 +52,47 @@ pub struct Config {
     pub tcp_wrappers: TcpWrappers,
     /// The services, in the order of the file; names are unique.
     pub services: Vec<Service>,
+    /// What becomes of scanners; nothing is watched without it.
+    pub guard: Option<Guard>,
+}
+
+/// The scan guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Whether anybody is shut out.
+    pub mode: GuardMode,
+    /// TCP ports on which the daemon itself accepts, and closes at once; at most 16.
+    pub decoys: Vec<u16>,
+    /// A source is told of at so many points; at most `ban_at`.
+    pub report_at: u32,
+    /// A source is shut out at so many points; more than one handshake is worth.
+    pub ban_at: u32,
+    /// One point is forgotten in this time.
+    pub forget: Duration,
+    /// How long a ban lasts; at most [`LONGEST_DURATION`].
+    pub ban_for: Duration,
+    /// As many bans may begin within a minute.
+    pub bans_a_minute: usize,
+    /// As many bans may be in force.
+    pub bans_at_once: usize,
+}
+
+/// What becomes of a scanner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuardMode {
+    /// He is told of.
+    Report,
+    /// He is told of and shut out.
+    Ban,
+}
+
+impl Config {
+    /// Whether backends are to shut anybody out.
+    #[must_use]
+    pub fn bans(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.mode == GuardMode::Ban)
+    }
 }
 
 /// A chain of somebody else's, in a table of family inet.

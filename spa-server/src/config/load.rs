@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
-use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, not_yet, read, service};
+use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, not_yet, read, scan_guard, service};
 
 /// The UDP port that knocks go to unless told.
 pub const DEFAULT_PORT: u16 = 62201;
@@ -66,6 +66,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
         nftables: nftables::named_chain(raw, findings),
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),
+        guard: scan_guard::guard(raw, &services, findings),
         listen,
         services,
     }

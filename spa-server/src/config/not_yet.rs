@@ -19,16 +19,11 @@ struct NotYet {
     remedy: &'static str,
 }
 
-const NOT_YET: [NotYet; 2] = [
+const NOT_YET: [NotYet; 1] = [
     NotYet {
         asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
         text: "[[sequence]]: this version has no classic sequences",
         remedy: "the file without [[sequence]]",
-    },
-    NotYet {
-        asked: |raw| raw.scan_guard.iter().map(Spanned::span).collect(),
-        text: "[scan-guard]: this version has no scan guard",
-        remedy: "the file without [scan-guard]",
     },
 ];
 
@@ -46,9 +41,8 @@ mod tests {
     use super::super::testing::{told, with_service};
 
     #[test]
-    fn sequences_and_the_guard_are_still_to_come() {
+    fn sequences_are_still_to_come() {
         let sequence = "[[sequence]]\nname = \"a\"\nknocks = [\"7000/tcp\"]\nwithin = \"10s\"\nservice = \"ssh\"\n";
         insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + sequence)), @"error not-yet 6:1 [[sequence]]: this version has no classic sequences -> the file without [[sequence]]");
-        insta::assert_snapshot!(told(&(with_service("ports = [\"tcp/22\"]") + "[scan-guard]\nmode = \"ban\"\n")), @"error not-yet 6:1 [scan-guard]: this version has no scan guard -> the file without [scan-guard]");
     }
 }

@@ -12,6 +12,8 @@ use super::{AtEnd, BackendKind, Chain, Listen, PortRange, Protocol, Service, com
 
 /// `spa4-NAME` and a suffix must fit into ipset's 31.
 const LONGEST_NAME: usize = 24;
+/// Names whose sets hold something else.
+const RESERVED: [(&str, &str); 2] = [("allow", "always-allow"), ("ban", "who is shut out")];
 
 /// A service and the places that checks across services point at.
 pub(super) struct Placed {
@@ -89,8 +91,8 @@ fn name(raw: &RawService, span: &Range<usize>, findings: &mut Findings<'_>) -> S
             &typed.span(),
             Finding::error("long-name", text).with_try(&name[..LONGEST_NAME]),
         );
-    } else if name == "allow" {
-        let text = "the name allow is taken: its sets spa4-allow and spa6-allow hold always-allow";
+    } else if let Some((_, held)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
+        let text = format!("the name {name} is taken: its sets spa4-{name} and spa6-{name} hold {held}");
         findings.at(
             &typed.span(),
             Finding::error("reserved-name", text).with_try("another name"),
@@ -296,6 +298,7 @@ mod tests {
             "a b",
             "größe",
             "allow",
+            "ban",
             "a234567890123456789012345",
             "a\\u001b[31m",
         ];
@@ -313,6 +316,8 @@ mod tests {
             error bad-name 3:8 "größe" is no service name -> lower-case letters, digits, and . _ - after the first character
         `allow`
             error reserved-name 3:8 the name allow is taken: its sets spa4-allow and spa6-allow hold always-allow -> another name
+        `ban`
+            error reserved-name 3:8 the name ban is taken: its sets spa4-ban and spa6-ban hold who is shut out -> another name
         `a234567890123456789012345`
             error long-name 3:8 a234567890123456789012345 has 25 characters; a service name has at most 24 -> a23456789012345678901234
         `a\u001b[31m`
