@@ -23,7 +23,7 @@ pub use suspects::{Suspect, Suspects};
 /// How many points one completed handshake is worth; a port touched for the first time is worth one.
 const HANDSHAKE_POINTS: u32 = 3;
 /// Of an IPv6 host, the whole network: it may pick its addresses there as it likes.
-const IPV6_PREFIX: u8 = 64;
+pub const IPV6_PREFIX: u8 = 64;
 
 /// What came to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -17,7 +17,10 @@ mod xtables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Backend, BackendError, Door, Opening, Repairs, Watch, families};
+use ipnet::IpNet;
+
+use super::ends::whole_seconds;
+use super::{Backend, BackendError, Banned, Door, Opening, Repairs, ShutOut, Watch, families};
 pub use super::{existing, plan};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
@@ -166,6 +169,35 @@ impl Backend for Iptables {
             Variant::NfTables => Watch::Tables(Place::TABLES.map(|(table, _)| table.to_owned()).to_vec()),
             Variant::Legacy => Watch::Every(LOOK_EVERY),
         }
+    }
+
+    fn ban(&mut self, banned: &Banned) -> Result<(), BackendError> {
+        let family = Family::of(&banned.network);
+        if !self.plan.bans || !self.families.contains(&family) {
+            return Ok(());
+        }
+        match whole_seconds(banned.remaining) {
+            Some(seconds) => self.doors.ban(&self.plan, banned.network, seconds),
+            None => self.doors.unban(&self.plan, banned.network),
+        }
+    }
+
+    fn unban(&mut self, network: IpNet) -> Result<(), BackendError> {
+        if self.plan.bans {
+            self.doors.unban(&self.plan, network)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn bans(&mut self) -> Result<Option<Vec<ShutOut>>, BackendError> {
+        if !self.plan.bans {
+            return Ok(None);
+        }
+        let bans = self.families.iter().map(|family| self.doors.bans(*family));
+        Ok(Some(
+            bans.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect(),
+        ))
     }
 
     fn close_all(&mut self) -> Result<(), BackendError> {

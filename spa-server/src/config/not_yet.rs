@@ -19,13 +19,11 @@ struct NotYet {
     remedy: &'static str,
 }
 
-const NOT_YET: [NotYet; 1] = [
-    NotYet {
-        asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
-        text: "[[sequence]]: this version has no classic sequences",
-        remedy: "the file without [[sequence]]",
-    },
-];
+const NOT_YET: [NotYet; 1] = [NotYet {
+    asked: |raw| raw.sequence.iter().map(Spanned::span).collect(),
+    text: "[[sequence]]: this version has no classic sequences",
+    remedy: "the file without [[sequence]]",
+}];
 
 /// Adds a finding for each place that asks for what is not there yet.
 pub(super) fn refuse(raw: &RawConfig, findings: &mut Findings<'_>) {

@@ -124,9 +124,15 @@ fn check_decoys(typed: &RawScanGuard, services: &[Service], findings: &mut Findi
         };
         let has = |service: &&Service| service.ports.iter().any(|ports| ports.overlaps(&decoy));
         if let Some(service) = services.iter().find(has) {
-            let what = format!("{decoy} is a port of service {}: its users would be suspects", service.name);
+            let what = format!(
+                "{decoy} is a port of service {}: its users would be suspects",
+                service.name
+            );
             let finding = Finding::error("decoy-of-service", what);
-            findings.at(&text.span(), finding.with_try("a port that nobody has a reason to touch"));
+            findings.at(
+                &text.span(),
+                finding.with_try("a port that nobody has a reason to touch"),
+            );
         }
     }
 }
@@ -196,7 +202,10 @@ fn number<T: TryFrom<i64>>(
     if (least..=most).contains(&given) {
         return T::try_from(given).ok();
     }
-    let finding = Finding::error("out-of-range", format!("{key} is {given}; it goes from {least} to {most}"));
+    let finding = Finding::error(
+        "out-of-range",
+        format!("{key} is {given}; it goes from {least} to {most}"),
+    );
     let nearest = given.clamp(least, most);
     findings.at(&typed.span(), finding.with_try(format!("{key} = {nearest}")));
     None

@@ -2,7 +2,7 @@
 
 use super::found::Found;
 use super::place::Place;
-use super::plan::{Guarded, Plan, allow_set, chain_name, set_name};
+use super::plan::{BANNED, Guarded, Plan, allow_set, ban_set, chain_name, set_name};
 use crate::config::{AtEnd, PortRange, Protocol};
 use crate::netlink::Family;
 
@@ -80,7 +80,15 @@ impl Scene<'_> {
     /// Step by step over all services, not service by service: where two share a port, the drop of the one must not
     /// come before the grants of the other.
     fn filter(self) -> Vec<String> {
-        let steps: [Step; 5] = [loopback, established, allowed, granted, otherwise];
+        let before: [Step; 3] = [loopback, established, allowed];
+        let behind: [Step; 2] = [granted, otherwise];
+        let mut rules = self.walk(&before);
+        rules.extend(self.plan.bans.then(|| self.banned()));
+        rules.extend(self.walk(&behind));
+        rules
+    }
+
+    fn walk(self, steps: &[Step]) -> Vec<String> {
         let mut rules: Vec<String> = Vec::new();
         for step in steps {
             for service in self.plan.services_at(self.place) {
@@ -93,6 +101,26 @@ impl Scene<'_> {
             }
         }
         rules
+    }
+
+    /// Whoever is shut out, whatever he comes for: but not what this host began itself, nor neighbour discovery, nor
+    /// who is always allowed, should somebody else have put him there. Through this host only to published ports.
+    fn banned(self) -> String {
+        let (family, mut packets) = (self.family, String::from("! -i lo"));
+        if family == Family::V6 {
+            packets += " ! -p ipv6-icmp";
+        }
+        if self.place.is_forwarded() {
+            packets += " -m conntrack --ctstate DNAT --ctdir ORIGINAL";
+        }
+        packets += " -m conntrack ! --ctstate RELATED,ESTABLISHED";
+        match self.keeping {
+            Keeping::Sets => {
+                let (allow, ban) = (allow_set(family), ban_set(family));
+                format!("{packets} -m set ! --match-set {allow} src -m set --match-set {ban} src -j DROP")
+            }
+            Keeping::Rules => format!("{packets} -j {}", chain_name(BANNED)),
+        }
     }
 
     /// What matches the packets of a service: each destination with each range of ports.
@@ -226,6 +254,7 @@ mod tests {
             services,
             always_allow,
             knock_ports: vec![62201, 62202],
+            bans: false,
         }
     }
 
@@ -276,6 +305,31 @@ mod tests {
         -A SPA -p tcp -m tcp --dport 22 -j DROP
         COMMIT
         ");
+    }
+
+    #[test]
+    fn who_is_shut_out_comes_behind_always_allow_and_before_grants() {
+        let plan = Plan {
+            bans: true,
+            ..plan(vec![guarded("ssh", &[(Protocol::Tcp, 22, 22)])], &["192.0.2.0/28"])
+        };
+        assert_snapshot!(rules(&plan, Place::Input, Family::V4, Keeping::Sets).join("\n"), @r#"
+        -i lo -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        -s 192.0.2.0/28 -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m set --match-set spa4-allow src -j ACCEPT
+        ! -i lo -m conntrack ! --ctstate RELATED,ESTABLISHED -m set ! --match-set spa4-allow src -m set --match-set spa4-ban src -j DROP
+        -p tcp -m tcp --dport 22 -m set --match-set spa4-ssh src -j ACCEPT
+        -p tcp -m tcp --dport 22 -j DROP
+        "#);
+        assert_snapshot!(rules(&plan, Place::Input, Family::V6, Keeping::Rules).join("\n"), @r#"
+        -i lo -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        ! -i lo ! -p ipv6-icmp -m conntrack ! --ctstate RELATED,ESTABLISHED -j SPA-ban
+        -p tcp -m tcp --dport 22 -g SPA-ssh
+        "#);
+        assert_snapshot!(rules(&plan, Place::Forward, Family::V4, Keeping::Sets).join("\n"), @"! -i lo -m conntrack --ctstate DNAT --ctdir ORIGINAL -m conntrack ! --ctstate RELATED,ESTABLISHED -m set ! --match-set spa4-allow src -m set --match-set spa4-ban src -j DROP");
+        assert_eq!(rules(&plan, Place::DockerUser, Family::V6, Keeping::Sets).len(), 1);
     }
 
     #[test]
