@@ -32,39 +32,79 @@ pub struct Invite {
     pub ends: UnixTime,
     /// The PIN that must come with the enroll.
     pub pin: Option<Code>,
+    /// The gateway identity in its text: where that is dropped, the invite is worth nothing.
+    pub gateway: Option<PublicKey>,
     /// What the client will get.
     pub terms: Terms,
     /// What it was spent for.
     pub spent: Option<Spent>,
 }
 
-/// When and for whom an invite was spent.
+/// When and by whom an invite was spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// When.
     pub at: UnixTime,
-    /// The key that was enrolled.
-    pub public_key: PublicKey,
-    /// SHA-256 of the PSK that was enrolled.
-    pub psk_digest: [u8; 32],
+    /// By whom.
+    pub by: SpentBy,
+}
+
+/// By whom an invite was spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpentBy {
+    /// A device that became a client.
+    Device {
+        /// The key that was enrolled.
+        public_key: PublicKey,
+        /// SHA-256 of the PSK that was enrolled.
+        psk_digest: [u8; 32],
+    },
+    /// Somebody who sent five different wrong PINs. Nobody was enrolled.
+    WrongPins,
 }
 
 impl Spent {
     /// Spent at `at` for the key and PSK of this enrollment.
     #[must_use]
     pub fn by(enrollment: &Enrollment, at: UnixTime) -> Self {
-        Self {
-            at,
+        let by = SpentBy::Device {
             public_key: enrollment.public_key,
             psk_digest: psk_digest(&enrollment.psk),
+        };
+        Self { at, by }
+    }
+
+    /// Spent at `at` by wrong PINs.
+    #[must_use]
+    pub const fn by_wrong_pins(at: UnixTime) -> Self {
+        Self {
+            at,
+            by: SpentBy::WrongPins,
+        }
+    }
+
+    /// The key that was enrolled.
+    #[must_use]
+    pub const fn public_key(&self) -> Option<PublicKey> {
+        match self.by {
+            SpentBy::Device { public_key, .. } => Some(public_key),
+            SpentBy::WrongPins => None,
         }
     }
 
     /// Whether this is the same enroll again: same key, same PSK. It changes nothing and is no error.
     #[must_use]
     pub fn is_repeat(&self, enrollment: &Enrollment) -> bool {
-        let same_psk = self.psk_digest.ct_eq(&psk_digest(&enrollment.psk));
-        self.public_key == enrollment.public_key && bool::from(same_psk)
+        match &self.by {
+            SpentBy::Device {
+                public_key,
+                psk_digest: known,
+            } => {
+                let same_psk = known.ct_eq(&psk_digest(&enrollment.psk));
+                *public_key == enrollment.public_key && bool::from(same_psk)
+            }
+            SpentBy::WrongPins => false,
+        }
     }
 }
 
@@ -104,10 +144,35 @@ impl Invite {
             name,
             ends,
             pin: None,
+            gateway: None,
             terms,
             spent: None,
         };
         (seed, invite)
+    }
+
+    /// Makes it demand a PIN: 8 random digits, to be told by another channel.
+    pub fn demand_pin(&mut self, rng: &mut impl CryptoRng) {
+        // What is beyond the last whole 100 000 000 would make some PINs likelier than others.
+        let random = std::iter::repeat_with(|| rng.next_u32());
+        let number = random
+            .filter(|random| *random < 4_200_000_000)
+            .map(|random| random % 100_000_000)
+            .next();
+        self.pin = number.and_then(|number| Code::new(number).ok());
+    }
+
+    /// Whether this is its PIN, in constant time; false where none is demanded.
+    #[must_use]
+    pub fn is_pin(&self, code: Code) -> bool {
+        let same = |pin: Code| pin.number().to_be_bytes().ct_eq(&code.number().to_be_bytes());
+        self.pin.is_some_and(|pin| bool::from(same(pin)))
+    }
+
+    /// The PIN as it is told: 8 digits.
+    #[must_use]
+    pub fn pin_text(&self) -> Option<Zeroizing<String>> {
+        self.pin.map(|pin| Zeroizing::new(format!("{:08}", pin.number())))
     }
 
     pub(crate) fn duplicate(&self) -> Self {
@@ -117,6 +182,7 @@ impl Invite {
             name: self.name.clone(),
             ends: self.ends,
             pin: self.pin,
+            gateway: self.gateway,
             terms: self.terms.duplicate(),
             spent: self.spent.clone(),
         }
@@ -163,6 +229,7 @@ impl Invite {
             name: table.required("name", name)?,
             ends: table.required("ends", ends)?,
             pin: table.text("pin", parse_pin)?,
+            gateway: table.text("gateway", text::public_key)?,
             terms: read_terms(table.required("[client]", terms)?)?,
             spent: table.table("spent")?.map(read_spent).transpose()?,
         };
@@ -184,19 +251,31 @@ impl Invite {
         out.push_str(self.name.as_str());
         out.push_str("\"\n");
         write_time("ends", Some(self.ends), &mut out);
-        if let Some(pin) = self.pin {
-            out.push_str(&Zeroizing::new(format!("pin = \"{:08}\"\n", pin.number())));
+        if let Some(pin) = self.pin_text() {
+            out.push_str("pin = \"");
+            out.push_str(&pin);
+            out.push_str("\"\n");
+        }
+        if let Some(gateway) = &self.gateway {
+            out.push_str("gateway = \"");
+            out.push_str(&text::encode(gateway.as_bytes()));
+            out.push_str("\"\n");
         }
         out.push_str("\n# What the client gets.\n[client]\n");
         self.terms.write(&mut out);
         if let Some(spent) = &self.spent {
             out.push_str("\n[spent]\n");
             write_time("at", Some(spent.at), &mut out);
-            out.push_str("public-key = \"");
-            out.push_str(&text::encode(spent.public_key.as_bytes()));
-            out.push_str("\"\npsk-sha256 = \"");
-            out.push_str(&text::encode(&spent.psk_digest));
-            out.push_str("\"\n");
+            match &spent.by {
+                SpentBy::Device { public_key, psk_digest } => {
+                    out.push_str("public-key = \"");
+                    out.push_str(&text::encode(public_key.as_bytes()));
+                    out.push_str("\"\npsk-sha256 = \"");
+                    out.push_str(&text::encode(psk_digest));
+                    out.push_str("\"\n");
+                }
+                SpentBy::WrongPins => out.push_str("wrong-pins = true\n"),
+            }
         }
         out
     }
@@ -260,13 +339,18 @@ fn read_terms(mut table: Table<'_>) -> Result<Terms, Fault> {
 
 fn read_spent(mut table: Table<'_>) -> Result<Spent, Fault> {
     let at = table.text("at", units::parse_time)?;
-    let public_key = table.text("public-key", text::public_key)?;
-    let psk_digest = table.text("psk-sha256", text::decode)?;
-    let spent = Spent {
-        at: table.required("at", at)?,
-        public_key: table.required("public-key", public_key)?,
-        psk_digest: *table.required("psk-sha256", psk_digest)?,
+    let at = table.required("at", at)?;
+    let by = if table.flag("wrong-pins")? {
+        SpentBy::WrongPins
+    } else {
+        let public_key = table.text("public-key", text::public_key)?;
+        let psk_digest = table.text("psk-sha256", text::decode)?;
+        SpentBy::Device {
+            public_key: table.required("public-key", public_key)?,
+            psk_digest: *table.required("psk-sha256", psk_digest)?,
+        }
     };
+    let spent = Spent { at, by };
     table.finish()?;
     Ok(spent)
 }
@@ -302,7 +386,28 @@ mod tests {
         invite.pin = Some(Code::new(1_234_567).unwrap());
         invite.spent = Some(Spent::by(&enrollment(), ENDS));
         invite.terms.expires = Some(ENDS);
+        invite.gateway = Some(PublicKey([6; 32]));
         assert_eq!(Invite::parse(&invite.to_text()).unwrap(), invite);
+        invite.spent = Some(Spent::by_wrong_pins(ENDS));
+        assert_eq!(Invite::parse(&invite.to_text()).unwrap(), invite);
+    }
+
+    #[test]
+    fn pins_have_eight_digits_and_are_compared_as_such() {
+        let mut invite = new();
+        assert!(!invite.is_pin(Code::new(0).unwrap()), "none is demanded");
+        let rng = &mut UnwrapErr(SysRng);
+        let pins: std::collections::HashSet<u32> = (0..100)
+            .map(|_| {
+                invite.demand_pin(rng);
+                assert_eq!(invite.pin_text().unwrap().len(), 8);
+                invite.pin.unwrap().number()
+            })
+            .collect();
+        assert!(pins.len() > 90, "random");
+        invite.pin = Some(Code::new(42).unwrap());
+        assert_eq!(invite.pin_text().unwrap().as_str(), "00000042");
+        assert!(invite.is_pin(Code::new(42).unwrap()) && !invite.is_pin(Code::new(43).unwrap()));
     }
 
     #[test]

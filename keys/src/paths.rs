@@ -13,6 +13,8 @@ pub struct Paths {
     pub clients: PathBuf,
     /// invites.d.
     pub invites: PathBuf,
+    /// sequences.d: keys of rolling sequences, lists of one-time sequences.
+    pub sequences: PathBuf,
     /// What is durable: replay record, grants, enrollments.
     pub state: PathBuf,
     /// What is gone at reboot.
@@ -32,6 +34,7 @@ impl Paths {
             gateway_key: etc.join("gateway.key"),
             clients: etc.join("clients.d"),
             invites: etc.join("invites.d"),
+            sequences: etc.join("sequences.d"),
             state,
             run,
         }

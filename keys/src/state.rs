@@ -1,4 +1,5 @@
-//! The gateway's durable state: the replay record, last knocks, grants and enrollments, in one database.
+//! The gateway's durable state: the replay record, last knocks, grants, enrollments, one-time codes and PINs, in one
+//! database.
 //!
 //! Everything that must hold together is one [`State::commit`]: it is durable when the call returns, or nothing of it
 //! is. One process at a time holds the lock.
@@ -10,12 +11,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use spa_proto::{Psk, PublicKey, ReplaySet, UnixTime};
 
+mod prune;
 mod row;
 
-pub use row::{EnrollmentRow, GrantRow, LastKnock};
+pub use prune::Pruned;
+pub use row::{CodeRow, EnrollmentRow, GrantRow, LastKnock, PinRow};
 
 const FILE: &str = "record.redb";
 const LOCK: &str = "lock";
@@ -28,6 +31,10 @@ const KNOCKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("knoc
 const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
 const ENROLLMENTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("enrollments");
 const PSKS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("psks");
+const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
+const PINS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("pins");
+/// Since when a key of the record has been nobody's, in seconds.
+const GONE: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("gone");
 
 const FORMAT: &str = "format";
 const FORMAT_NOW: u64 = 1;
@@ -53,6 +60,12 @@ pub enum Change {
     EnrollmentWritten(PublicKey),
     /// An enrollment that need not be remembered any longer.
     ForgetEnrollment(PublicKey),
+    /// What is remembered of a client's one-time codes.
+    Code(PublicKey, CodeRow),
+    /// The same, forgotten: an operator's command.
+    ForgetCode(PublicKey),
+    /// The wrong PINs that an invite's key has sent.
+    Pin(PublicKey, PinRow),
 }
 
 /// The open database, and the lock that keeps others out.
@@ -258,6 +271,46 @@ impl State {
         })
     }
 
+    /// What is remembered of a client's one-time codes.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read: no code may be believed.
+    pub fn code(&mut self, client: &PublicKey) -> Result<Option<CodeRow>, StateError> {
+        self.read(|transaction| {
+            let value = transaction.open_table(CODES)?.get(client.as_bytes())?;
+            Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
+        })
+    }
+
+    /// The wrong PINs that an invite's key has sent.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read: no PIN may be believed.
+    pub fn pin(&mut self, invite: &PublicKey) -> Result<Option<PinRow>, StateError> {
+        self.read(|transaction| {
+            let value = transaction.open_table(PINS)?.get(invite.as_bytes())?;
+            Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
+        })
+    }
+
+    /// Every invite that has sent wrong PINs.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read.
+    pub fn pins(&mut self) -> Result<Vec<(PublicKey, PinRow)>, StateError> {
+        self.read(|transaction| {
+            let table = transaction.open_table(PINS)?;
+            let rows = table.iter()?.map(|entry| {
+                let (invite, value) = entry?;
+                Ok((PublicKey(*invite.value()), serde_json::from_slice(value.value())?))
+            });
+            rows.collect()
+        })
+    }
+
     fn read<T>(&mut self, body: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>) -> Result<T, StateError> {
         let database = self.take_database()?;
         let value = guarded(&self.directory.join(FILE), || body(&database.begin_read()?))?;
@@ -290,12 +343,24 @@ fn open_database(directory: &Path) -> Result<Database, StateError> {
         let transaction = database.begin_read()?;
         let format = transaction.open_table(META)?.get(FORMAT)?.map(|value| value.value());
         match format {
-            Some(FORMAT_NOW) => Ok(database),
+            Some(FORMAT_NOW) => with_all_tables(database, &transaction),
             other => Err(Fault::Damaged(format!(
                 "format {other:?}, where this version knows {FORMAT_NOW}"
             ))),
         }
     })
+}
+
+/// An older state lacks the tables that came later.
+fn with_all_tables(database: Database, found: &redb::ReadTransaction) -> Result<Database, Fault> {
+    let names: Vec<String> = found.list_tables()?.map(|table| table.name().to_owned()).collect();
+    let later = [CODES.name(), PINS.name(), GONE.name()];
+    if later.iter().any(|table| !names.iter().any(|name| name == table)) {
+        let transaction = database.begin_write()?;
+        open_tables(&transaction)?;
+        transaction.commit()?;
+    }
+    Ok(database)
 }
 
 fn open_tables(transaction: &redb::WriteTransaction) -> Result<(), Fault> {
@@ -305,6 +370,9 @@ fn open_tables(transaction: &redb::WriteTransaction) -> Result<(), Fault> {
     transaction.open_table(GRANTS)?;
     transaction.open_table(ENROLLMENTS)?;
     transaction.open_table(PSKS)?;
+    transaction.open_table(CODES)?;
+    transaction.open_table(PINS)?;
+    transaction.open_table(GONE)?;
     Ok(())
 }
 
@@ -349,6 +417,17 @@ fn apply(transaction: &redb::WriteTransaction, change: &Change) -> Result<(), Fa
         Change::ForgetEnrollment(invite) => {
             transaction.open_table(ENROLLMENTS)?.remove(invite.as_bytes())?;
             transaction.open_table(PSKS)?.remove(invite.as_bytes())?;
+        }
+        Change::Code(client, row) => {
+            transaction
+                .open_table(CODES)?
+                .insert(client.as_bytes(), &*serde_json::to_vec(row)?)?;
+        }
+        Change::ForgetCode(client) => drop(transaction.open_table(CODES)?.remove(client.as_bytes())?),
+        Change::Pin(invite, row) => {
+            transaction
+                .open_table(PINS)?
+                .insert(invite.as_bytes(), &*serde_json::to_vec(row)?)?;
         }
     }
     Ok(())

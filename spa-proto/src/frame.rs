@@ -1,7 +1,9 @@
-//! Captured frame → UDP datagram (step 1, and nothing of its contents).
+//! Captured frame → UDP datagram (step 1, and nothing of its contents), or → probe for sequences.
 
 mod ip;
 mod link;
+mod probe;
+mod tcp;
 mod udp;
 
 use core::fmt;
@@ -9,6 +11,8 @@ use core::net::SocketAddr;
 
 pub use ip::IpError;
 pub use link::{LinkError, LinkType};
+pub use probe::{Content, Probe};
+pub use tcp::{TcpError, TcpFlags};
 pub use udp::UdpError;
 
 /// One UDP datagram that arrived.
@@ -33,7 +37,7 @@ impl<'a> Datagram<'a> {
     /// [`FrameError`] for everything else, and for what this host sent itself.
     pub fn from_frame(link: LinkType, frame: &'a [u8]) -> Result<Self, FrameError> {
         let packet = link::ip_packet(link, frame)?;
-        let packet = ip::Packet::parse(packet)?;
+        let packet = ip::Packet::parse(packet, &[ip::UDP])?;
         let udp = udp::Udp::parse(packet.payload)?;
         Ok(Self {
             source: SocketAddr::new(packet.source, udp.source_port()),
@@ -43,15 +47,17 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// A frame that holds no whole, unfragmented UDP datagram for this host.
+/// A frame that holds no whole, unfragmented packet of the kind that was looked for, for this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// The link layer.
     Link(LinkError),
     /// The network layer.
     Ip(IpError),
-    /// The transport layer.
+    /// The transport layer, UDP.
     Udp(UdpError),
+    /// The transport layer, TCP.
+    Tcp(TcpError),
 }
 
 impl fmt::Display for FrameError {
@@ -60,6 +66,7 @@ impl fmt::Display for FrameError {
             Self::Link(error) => error.fmt(f),
             Self::Ip(error) => error.fmt(f),
             Self::Udp(error) => error.fmt(f),
+            Self::Tcp(error) => error.fmt(f),
         }
     }
 }
@@ -75,6 +82,12 @@ impl From<LinkError> for FrameError {
 impl From<IpError> for FrameError {
     fn from(error: IpError) -> Self {
         Self::Ip(error)
+    }
+}
+
+impl From<TcpError> for FrameError {
+    fn from(error: TcpError) -> Self {
+        Self::Tcp(error)
     }
 }
 

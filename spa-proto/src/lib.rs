@@ -6,6 +6,7 @@
 //! ```text
 //! Frame ──▶ Datagram ──▶ SealedKnock ──▶ Knock           the gateway: frame, packet, gateway
 //! Request ──▶ seal ──▶ datagram                          the client: knock, noise
+//! Frame ──▶ Probe ──▶ Outcome                            the classic fallback: frame, sequence
 //! ```
 //!
 //! A client seals, the gateway judges:
@@ -74,13 +75,14 @@ mod packet;
 mod payload;
 mod replay;
 mod sender;
+pub mod sequence;
 mod sieve;
 mod stamp;
 mod time;
 
 pub use copies::Copies;
 pub use drop_reason::{Claim, DropReason, EnrollError, Refusal};
-pub use frame::{Datagram, FrameError, LinkType};
+pub use frame::{Content, Datagram, FrameError, LinkType, Probe, TcpFlags};
 pub use gateway::Gateway;
 pub use invite::InviteSeed;
 pub use key::{HmacKey, Psk, PublicKey, SecretKey};

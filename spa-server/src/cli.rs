@@ -1,13 +1,17 @@
 //! The command line: what is typed, and which part of the program it calls.
 
+mod apply;
 mod check;
 mod close_overdue;
+mod confirm;
 mod init;
 mod report;
 mod run;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
@@ -15,6 +19,7 @@ use serde_json::{Value, json};
 use spa_keys::{Control, Exit, Failure, Paths};
 
 use crate::config::template::ServiceArgument;
+use crate::confirm::armed;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +57,27 @@ impl Places {
     fn paths(&self) -> Paths {
         Paths::new(self.dir.as_deref(), self.config.as_deref())
     }
+
+    fn options(&self, write: impl Fn(&Path) -> PathBuf) -> Vec<OsString> {
+        let option = |name: &str, path: &Option<PathBuf>| {
+            let path = path.as_deref().map(&write);
+            path.map(|path| [name.into(), path.into_os_string()])
+        };
+        let options = [option("--dir", &self.dir), option("--config", &self.config)];
+        options.into_iter().flatten().flatten().collect()
+    }
+
+    /// The options that name the same files wherever the command is typed.
+    fn absolute(&self) -> Vec<OsString> {
+        self.options(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    }
+
+    /// Another command for the same files, to be typed where this one was.
+    fn command(&self, name: &str) -> String {
+        let options = self.options(Path::to_owned);
+        let words = options.iter().map(|word| format!(" {}", word.display()));
+        format!("spa-server {name}{}", words.collect::<String>())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +94,20 @@ enum Command {
     },
     /// Put the static part of the firewall in place and end: for a unit that runs before the network comes up
     Protect,
+    /// Load server.toml into the running daemon, and say what changed or all that is wrong with it
+    Apply {
+        /// Undo it by itself unless `spa-server confirm` comes within this time: 1s to 24h, such as 2m
+        #[arg(long, value_name = "LENGTH", value_parser = apply::confirm_within)]
+        confirm: Option<Duration>,
+    },
+    /// Keep what `apply --confirm` has loaded
+    Confirm,
+    /// The process that `apply --confirm` leaves behind
+    #[command(name = armed::COMMAND, hide = true)]
+    UndoUnlessConfirmed {
+        /// Which change
+        nonce: String,
+    },
     /// Say how the daemon is
     Status,
     /// List the open doors
@@ -147,6 +187,9 @@ impl Cli {
             Command::Check => return check::check(&paths, places.json),
             Command::Run { dry_run } => return run::run(paths, dry_run),
             Command::Protect => return run::protect(&paths, places.json),
+            Command::Apply { confirm } => return apply::apply(&places, confirm),
+            Command::Confirm => confirm::confirm(&paths, places.json),
+            Command::UndoUnlessConfirmed { nonce } => armed::undo_unless_confirmed(&paths, &nonce),
             Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),

@@ -2,6 +2,7 @@
 //!
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
+mod changes;
 mod command;
 mod durations;
 pub mod finding;
@@ -12,14 +13,16 @@ mod load;
 mod lock_out;
 mod nearest;
 mod nftables;
-mod not_yet;
+mod one_time;
 mod port_range;
 mod ports;
 pub mod raw;
 mod read;
 pub mod render;
 mod scan_guard;
+mod sequence;
 mod service;
+mod source;
 pub mod template;
 #[cfg(test)]
 mod testing;
@@ -31,11 +34,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use spa_proto::sequence::{Rolling, Stage};
 
+pub use changes::changes;
 pub use finding::{Finding, Level};
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
+pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
+pub use scan_guard::{Guard, GuardMode};
+pub use source::Source;
 
 /// A whole, checked server.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,45 +62,44 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What becomes of scanners; nothing is watched without it.
     pub guard: Option<Guard>,
+    /// The classic sequences, in the order of the file; names are unique. Secrets, which no backend has a use for.
+    #[serde(skip)]
+    pub sequences: Vec<Sequence>,
 }
 
-/// The scan guard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guard {
-    /// Whether anybody is shut out.
-    pub mode: GuardMode,
-    /// TCP ports on which the daemon itself accepts, and closes at once; at most 16.
-    pub decoys: Vec<u16>,
-    /// A source is told of at so many points; at most `ban_at`.
-    pub report_at: u32,
-    /// A source is shut out at so many points; more than one handshake is worth.
-    pub ban_at: u32,
-    /// One point is forgotten in this time.
-    pub forget: Duration,
-    /// How long a ban lasts; at most [`LONGEST_DURATION`].
-    pub ban_for: Duration,
-    /// As many bans may begin within a minute.
-    pub bans_a_minute: usize,
-    /// As many bans may be in force.
-    pub bans_at_once: usize,
+/// A classic sequence: packets to ports in a secret order open a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// At most 24 characters `[a-z0-9][a-z0-9._-]*`.
+    pub name: String,
+    /// The service it opens; exists.
+    pub service: String,
+    /// For whom; everybody when empty.
+    pub sources: Vec<IpNet>,
+    /// How long the last packet may come after the first; 1 s to 10 min.
+    pub within: Duration,
+    /// Which ports.
+    pub kind: SequenceKind,
 }
 
-/// What becomes of a scanner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuardMode {
-    /// He is told of.
-    Report,
-    /// He is told of and shut out.
-    Ban,
+/// Which ports a sequence has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SequenceKind {
+    /// Always the same: 3 to 16.
+    Fixed(Vec<Stage>),
+    /// Those of a list, each once.
+    OneTime(OneTime),
+    /// Those that follow from a key and the time.
+    Rolling(Rolling),
 }
 
-impl Config {
-    /// Whether backends are to shut anybody out.
-    #[must_use]
-    pub fn bans(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.mode == GuardMode::Ban)
-    }
+/// Where a list of one-time sequences is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OneTime {
+    /// In server.toml.
+    List(Vec<Vec<Stage>>),
+    /// In a file; a name without a folder is one of sequences.d.
+    File(PathBuf),
 }
 
 /// A chain of somebody else's, in a table of family inet.

@@ -1,13 +1,23 @@
 //! The daemon: one loop around the pure middle.
 //!
-//! `start` tells the startup in its order; `knocks` is what a datagram comes to; `upkeep` what time and other
-//! people's changes ask for; `reload` another configuration; `answers` the control socket.
+//! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
+//! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
+//! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
+//! the control socket.
 
+mod act;
 mod answers;
+mod codes;
 mod enroll;
+mod identities;
 mod knocks;
+mod pins;
+mod refuse;
 mod reload;
+mod stage;
 mod start;
+mod sweep;
+mod trial;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -22,7 +32,7 @@ use tracing::info;
 
 use crate::capture::{Capture, Event, Interface};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::{Control, Request};
 use crate::doors::Doors;
 use crate::grant::GrantTable;
@@ -46,12 +56,15 @@ pub struct Daemon {
     boot_id: String,
     config: Config,
     loaded: Loaded,
+    trial: trial::Trial,
     keys: KeyDirectory,
     gateway: Gateway,
     journal: Journal,
     grants: GrantTable,
     doors: Doors,
     refusals: Refusals,
+    codes: codes::Codes,
+    pins: pins::Pins,
     accepted: Accepted,
     interfaces: BTreeMap<String, Interface>,
     capture: Capture,
@@ -61,15 +74,15 @@ pub struct Daemon {
     control: Option<Control>,
     watches: Watches,
     timers: upkeep::Timers,
-    log_limit: knocks::LogLimit,
+    log_limit: refuse::LogLimit,
     ready: bool,
 }
 
 /// Which configuration is in force, and what became of the last one that was offered.
 struct Loaded {
     at: UnixTime,
-    /// The text that is in force, to tell whether the file has changed since.
-    digest: [u8; 32],
+    /// What is in force, to tell whether the file has changed since.
+    source: Source,
     rejected: Option<String>,
 }
 

@@ -371,7 +371,7 @@ impl Entry {
 ///
 /// What could not be taken out, all of it.
 pub fn uninstall_all(paths: &Paths) -> Result<(), Vec<BackendError>> {
-    let (mut backends, mut faults) = endless(paths);
+    let (mut backends, mut faults) = remembered(paths);
     backends.extend(FIREWALLS.into_iter().filter_map(bare));
     faults.extend(backends.iter_mut().filter_map(|backend| backend.uninstall().err()));
     if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -386,11 +386,21 @@ fn bare(kind: BackendKind) -> Option<Box<dyn Backend>> {
     }
 }
 
-/// The backends that no kernel ends, as they were put in place last: no configuration is needed to close by them.
+/// The backends whose doors no kernel ends, as they were put in place last: no configuration is needed to close by them.
 ///
 /// With it what kept any of them from being made.
 #[must_use]
 pub fn endless(paths: &Paths) -> (Vec<Box<dyn Backend>>, Vec<BackendError>) {
+    let (mut backends, mut faults) = remembered(paths);
+    match Iptables::left_open() {
+        Ok(rules) => backends.extend(rules.map(|rules| Box::new(rules) as Box<dyn Backend>)),
+        Err(error) => faults.push(error),
+    }
+    (backends, faults)
+}
+
+/// Those that keep a record of what they did.
+fn remembered(paths: &Paths) -> (Vec<Box<dyn Backend>>, Vec<BackendError>) {
     let (mut backends, mut faults): (Vec<Box<dyn Backend>>, _) = (Vec::new(), Vec::new());
     match wrappers::Plan::from_record(paths) {
         Ok(plan) => backends.push(Box::new(TcpWrappers::new(plan))),

@@ -187,7 +187,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets one key's record, at an operator's command.
+    /// Forgets one key's record and its one-time codes, at an operator's command.
     ///
     /// # Errors
     ///
@@ -199,6 +199,7 @@ impl Journal {
         self.sets.remove(key);
         self.touched.retain(|touched| touched != key);
         self.stage(Change::ForgetReplay(*key));
+        self.stage(Change::ForgetCode(*key));
         self.commit()
     }
 

@@ -58,6 +58,8 @@ REASONS = (
     *("policy", "code", "enroll", "older", "record", "backend"),
 )
 CLONE_NEWNET = 0x4000_0000
+# Runs what follows as on a host without ipset.
+NO_IPSET = (sys.executable, str(Path(__file__).with_name("no_ipset.py")))
 T = TypeVar("T")
 
 
@@ -378,6 +380,9 @@ class Gateway:
         self.dir = network.folder / f"gateway{next(_numbers)}"
         self.daemon: Process | None = None
         self.past_logs: list[str] = []
+        # What comes before spa-server, and what is laid over files for its eyes.
+        self.wrapper: tuple[str, ...] = ()
+        self.bind: dict[str, Path] = {}
         self.control("init", "--host", HOST_NAME, "--service", "ssh=tcp/22", "--always-allow", f"{ADMIN[4]}/32")
         self.configure(server_toml() if toml is None else toml)
         (identity,) = self.keys_json("gateway", "show", "--secrets")["identities"]
@@ -390,8 +395,8 @@ class Gateway:
     # Commands
 
     def control(self, command: str, *options: str, check: bool = True, timeout: float = 20) -> Done:
-        argv = [str(BIN / "spa-server"), command, "--dir", str(self.dir), *options]
-        return self.host.run(*argv, check=check, timeout=timeout)
+        argv = [*self.wrapper, str(BIN / "spa-server"), command, "--dir", str(self.dir), *options]
+        return run(*self.host.argv(*argv, bind=self.bind), check=check, timeout=timeout)
 
     def keys(self, *options: str, check: bool = True, stdin: str = "") -> Done:
         return self.host.run(BIN / "spa-keys", *options, "--dir", str(self.dir), check=check, stdin=stdin)
@@ -430,7 +435,8 @@ class Gateway:
         """Runs the daemon and waits for `ready`; `bind` lays files over others, for its eyes only."""
         if self.daemon:
             raise AssertionError("the gateway runs already")
-        argv = self.host.argv(BIN / "spa-server", "run", "--dir", self.dir, *options, bind=bind)
+        argv = [*self.wrapper, BIN / "spa-server", "run", "--dir", self.dir, *options]
+        argv = self.host.argv(*argv, bind={**self.bind, **(bind or {})})
         self.daemon = Process(argv)
         if ready:
             self.wait_ready(seconds)

@@ -44,16 +44,6 @@ class Crash(SystemTest):
 
 
 class Killed(Crash):
-    def test_doors_shut_at_their_time_by_the_kernel(self) -> None:
-        self.gateway.start()
-        for family in FAMILIES:
-            self.open_door(3, family)
-        self.gateway.kill9()
-        for family in FAMILIES:
-            self.assertTrue(self.friend.is_open(GATEWAY[family]), "open until its time")
-        eventually(lambda: not self.gateway.entries(), 5, "shut with nobody there")
-        self.assert_shut()
-        self.assert_shut(self.stranger)
 
     def test_a_restart_keeps_the_grants_of_this_boot(self) -> None:
         self.gateway.start()
@@ -302,17 +292,6 @@ class Stop(Crash):
     def test_sigint_ends_it_too(self) -> None:
         self.gateway.start()
         self.assertEqual(self.gateway.stop(signal.SIGINT), 0)
-
-    def test_keep_doors_false_shuts_them(self) -> None:
-        self.gateway.configure(server_toml(keep_doors=False))
-        self.gateway.start()
-        self.open_door(100)
-        self.assertEqual(self.gateway.stop(), 0)
-        self.assertEqual(self.gateway.entries(), {})
-        self.assert_shut()
-        self.assert_shut(self.stranger)
-        self.gateway.start()
-        self.assert_nothing_open()
 
     def test_a_second_daemon_ends_with_1(self) -> None:
         self.gateway.start()

@@ -210,10 +210,10 @@ class Neighbours(Firewall):
         self.gateway.control("protect")
         self.assertEqual(self.not_ours(), foreign, "after protect")
         self.gateway.start()
-        for number in range(20):
+        for number in range(50):
             self.alice.open(self.friend, GATEWAY[4], address=f"192.0.2.{number + 1}")
-        eventually(lambda: len(self.gateway.entries()) == 20)
-        self.assertEqual(self.not_ours(), foreign, "after 20 knocks")
+        eventually(lambda: len(self.gateway.entries()) == 50)
+        self.assertEqual(self.not_ours(), foreign, "after 50 knocks")
         self.gateway.configure(server_toml(Service(duration="40s"), Service("web", ["tcp/8080"])))
         self.gateway.reload()
         eventually(lambda: "spa4-web" in self.gateway.rules(), 5, "reloaded")

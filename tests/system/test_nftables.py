@@ -105,9 +105,9 @@ class Neighbours(Nftables):
                 self.gateway.control("protect")
                 self.assertEqual(self.not_ours(), before, "after protect")
                 self.gateway.start()
-                for number in range(20):
+                for number in range(49):
                     self.alice.open(self.friend, GATEWAY[4], address=f"192.0.2.{number + 1}")
-                eventually(lambda: len(self.gateway.grants()) >= 20)
+                eventually(lambda: self.gateway.status()["accepted"]["open"] == 49)
                 self.alice.open(self.friend, GATEWAY[6])
                 self.assert_opens(self.friend, GATEWAY[6])
                 self.assertEqual(self.not_ours(), before, "after knocks")

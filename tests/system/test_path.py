@@ -162,16 +162,6 @@ class Path(SystemTest):
             self.assert_opens(self.stranger, GATEWAY[family])
         self.assert_shut(self.friend)
 
-    def test_a_door_ends_by_itself(self) -> None:
-        self.reconfigured(Service(duration="2s"))
-        alice = self.add("alice")
-        for family in FAMILIES:
-            alice.open(self.friend, GATEWAY[family])
-            self.assert_opens(self.friend, GATEWAY[family], seconds=1.5)
-        eventually(lambda: not self.gateway.entries(), 4, "ended in the kernel")
-        eventually(lambda: not self.gateway.grants(), 2, "ended in the daemon")
-        self.assert_nothing_open()
-
     def test_an_established_connection_outlives_the_door(self) -> None:
         self.reconfigured(Service(duration="2s"))
         alice = self.add("alice")
@@ -238,18 +228,6 @@ class Path(SystemTest):
         self.barrier(self.stranger)
         self.assertTrue(self.friend.is_open(GATEWAY[4]))
         self.assertEqual([grant["client"] for grant in self.gateway.grants()], ["alice"])
-
-    def test_a_door_stays_for_the_other_who_opened_it(self) -> None:
-        alice, bob = self.add("alice"), self.add("bob")
-        alice.open(self.friend, GATEWAY[4])
-        bob.open(self.friend, GATEWAY[4])
-        eventually(lambda: len(self.gateway.grants()) == 2)
-        alice.close(self.friend, GATEWAY[4])
-        eventually(lambda: [grant["client"] for grant in self.gateway.grants()] == ["bob"])
-        self.assertTrue(self.friend.is_open(GATEWAY[4]))
-        bob.close(self.friend, GATEWAY[4])
-        eventually(lambda: not self.gateway.entries())
-        self.assert_nothing_open()
 
     # Policy
 

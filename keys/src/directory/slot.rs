@@ -7,7 +7,7 @@ use std::sync::Arc;
 use spa_proto::{Psk, PublicKey, Role, Seat, ServiceName, Standing, UnixTime};
 
 use crate::client::{Client, ClientPolicy, OneTimeCode};
-use crate::invites::Invite;
+use crate::invites::{Invite, Spent};
 
 /// A time or none, in 8 bytes: the greatest number, in the year 2554, stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl InviteSlot {
 
     pub(super) fn role(&self) -> Role {
         Role::Invite {
-            spent_by: self.invite.spent.as_ref().map(|spent| spent.public_key),
+            spent_by: self.invite.spent.as_ref().and_then(Spent::public_key),
         }
     }
 }

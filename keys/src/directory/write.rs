@@ -52,10 +52,13 @@ impl fmt::Display for EnrollError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NameTaken { path } => write!(f, "{} is another client's", path.display()),
-            Self::SpentBefore { spent } => {
-                let key = crate::text::fingerprint(&spent.public_key);
-                write!(f, "the invite was spent before, for the key {key}")
-            }
+            Self::SpentBefore { spent } => match spent.public_key() {
+                Some(key) => {
+                    let key = crate::text::fingerprint(&key);
+                    write!(f, "the invite was spent before, for the key {key}")
+                }
+                None => f.write_str("the invite was spent before, by wrong PINs"),
+            },
             Self::Load(error) => error.fmt(f),
         }
     }
@@ -109,7 +112,7 @@ impl KeyDirectory {
             return Ok(Written::Gone);
         };
         match &slot.invite.spent {
-            Some(known) if known.public_key != spent.public_key || known.psk_digest != spent.psk_digest => {
+            Some(known) if known.by != spent.by => {
                 return Err(EnrollError::SpentBefore { spent: known.clone() });
             }
             // In memory it may have been spent while the disk was full.

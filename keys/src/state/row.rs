@@ -90,6 +90,41 @@ impl EnrollmentRow {
     }
 }
 
+/// What is remembered of a client's one-time codes (step 8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeRow {
+    /// The greatest time step whose code was accepted.
+    pub step: Option<u64>,
+    /// The different wrong codes since the last right one, or since the last pause.
+    pub wrong: Vec<u32>,
+    /// How many pauses there were since the last right code.
+    pub pauses: u32,
+    /// Until when no code is looked at, by the gateway's clock.
+    #[serde(with = "nanos")]
+    pub until: UnixTime,
+}
+
+/// The wrong PINs that came under an invite ("Enrollment in one packet").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinRow {
+    /// The different wrong ones.
+    pub wrong: Vec<u32>,
+    /// When the last of them came.
+    #[serde(with = "nanos")]
+    pub at: UnixTime,
+}
+
+impl PinRow {
+    /// How many different wrong PINs spend an invite.
+    pub const MOST: usize = 5;
+
+    /// Whether the invite is spent by them.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.wrong.len() >= Self::MOST
+    }
+}
+
 /// F, then R, rising; each 8 octets, big-endian.
 pub(super) fn replay_to_bytes(set: &ReplaySet) -> Vec<u8> {
     let times = std::iter::once(set.floor()).chain(set.members().iter().copied());

@@ -71,6 +71,20 @@ impl Iptables {
         Self::with(plan, Box::new(Chains::new("it is not to be used".to_owned())))
     }
 
+    /// What lists and closes the grants that an earlier process left as rules, which no kernel ends; none where there
+    /// are none. No configuration is needed: the rules tell.
+    ///
+    /// # Errors
+    ///
+    /// When the rules could not be read.
+    pub fn left_open() -> Result<Option<Self>, BackendError> {
+        if !tools::are_there() {
+            return Ok(None);
+        }
+        let plan = doors::plan_found(&families::available())?;
+        Ok((!plan.services.is_empty()).then(|| Self::without_ipset(plan)))
+    }
+
     fn with(plan: Plan, doors: Box<dyn Doors>) -> Self {
         Self {
             plan,

@@ -5,10 +5,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{CWD, OFlags, RenameFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, renameat_with};
+use rustix::io::Errno;
 
 /// The whole of a file that is meant to be short; more is refused.
 const LARGEST: u64 = 16 << 20;
+/// How often a file that somebody else writes meanwhile is set aside.
+const ATTEMPTS: u32 = 100;
+/// How many names are tried for what is set aside.
+const MOST_ASIDE: u32 = 10_000;
 
 /// What a file holds, and what is to stay as it is when its text changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +75,71 @@ pub fn replace(path: &Path, content: &Content) -> io::Result<()> {
     match fs::rename(&draft.0, &path) {
         Err(error) if error.kind() == ErrorKind::ResourceBusy => write_over(&path, &content.text),
         renamed => renamed.and_then(|()| sync_parent(&path)),
+    }
+}
+
+/// Puts `content` at `path`, and what is there under the first free one of `asides`, whatever it is; says which.
+///
+/// Nothing is overwritten, also when somebody puts another file there at the same time. Where what is there has this
+/// text already, nothing is done.
+///
+/// # Errors
+///
+/// What the system said. What was at `path` is there or under one of `asides`.
+pub fn put_instead(path: &Path, content: &Content, asides: impl Fn(u32) -> PathBuf) -> io::Result<Option<PathBuf>> {
+    let mut aside = None;
+    for _ in 0..ATTEMPTS {
+        if read(path).is_ok_and(|there| there.is_some_and(|there| there.text == content.text)) {
+            return Ok(aside);
+        }
+        let draft = Draft::write(path, content)?;
+        match set_aside(path, &asides) {
+            Ok(name) => aside = name.or(aside),
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                return copy_aside(path, &content.text, &asides).map(Some);
+            }
+            Err(error) => return Err(error),
+        }
+        match rename_new(&draft.0, path) {
+            // Somebody was quicker: that is kept too.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            renamed => return renamed.and_then(|()| sync_parent(path)).map(|()| aside),
+        }
+    }
+    Err(io::Error::other("another program writes this file again and again"))
+}
+
+/// Under which name it is now; nothing when nothing was there.
+fn set_aside(path: &Path, asides: impl Fn(u32) -> PathBuf) -> io::Result<Option<PathBuf>> {
+    for number in 0..MOST_ASIDE {
+        let name = asides(number);
+        match rename_new(path, &name) {
+            Ok(()) => return Ok(Some(name)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// For a file that something is mounted on.
+fn copy_aside(path: &Path, text: &[u8], asides: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
+    let there = read(path)?.ok_or(ErrorKind::NotFound)?;
+    let free = |name: &PathBuf| name.symlink_metadata().is_err();
+    let name = (0..MOST_ASIDE).map(asides).find(free).ok_or(ErrorKind::AlreadyExists)?;
+    replace(&name, &there)?;
+    write_over(path, text)?;
+    Ok(name)
+}
+
+/// A rename that never overwrites.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // This file system cannot do it in one step.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if to.symlink_metadata().is_err() => fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(ErrorKind::AlreadyExists.into()),
+        renamed => Ok(renamed?),
     }
 }
 
@@ -197,6 +267,52 @@ mod tests {
         assert_eq!(read(&file).unwrap().unwrap().mode, 0o644);
         remove(&file).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    fn aside(dir: &Path) -> impl Fn(u32) -> PathBuf {
+        move |number| dir.join(format!("aside{number}"))
+    }
+
+    #[test]
+    fn what_was_there_is_kept_under_a_free_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, taken) = (dir.path().join("a"), dir.path().join("aside0"));
+        let old = Content::new(b"old".to_vec(), 0o640);
+        assert_eq!(
+            put_instead(&file, &old, aside(dir.path())).unwrap(),
+            None,
+            "nothing was there"
+        );
+        assert_eq!(
+            put_instead(&file, &old, aside(dir.path())).unwrap(),
+            None,
+            "it was that already"
+        );
+        fs::write(&taken, "earlier").unwrap();
+        fs::write(&file, "edited").unwrap();
+        let name = put_instead(&file, &old, aside(dir.path())).unwrap().unwrap();
+        assert_eq!(name, dir.path().join("aside1"));
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!([text(&file), text(&name), text(&taken)], ["old", "edited", "earlier"]);
+        assert_eq!(read(&file).unwrap().unwrap().mode, 0o640);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_link_or_a_folder_in_its_place_is_set_aside_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, target) = (dir.path().join("a"), dir.path().join("target"));
+        fs::write(&target, "edited").unwrap();
+        std::os::unix::fs::symlink("target", &file).unwrap();
+        let content = Content::new(b"old".to_vec(), 0o600);
+        put_instead(&file, &content, aside(dir.path())).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "edited");
+        assert_eq!(fs::read_to_string(dir.path().join("aside0")).unwrap(), "edited");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        put_instead(&file, &content, aside(dir.path())).unwrap();
+        assert!(dir.path().join("aside1").is_dir());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old");
     }
 
     #[test]

@@ -177,13 +177,12 @@ pub fn set_prefix(family: Family) -> &'static str {
     }
 }
 
-/// Whether a chain is one that [`chain_name`] makes.
+/// The service whose chain this is, if it is one that [`chain_name`] makes.
 #[must_use]
-pub fn is_service_chain(chain: &str) -> bool {
+pub fn service_of(chain: &str) -> Option<&str> {
     let own = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-    chain
-        .strip_prefix(CHAIN_PREFIX)
-        .is_some_and(|service| !service.is_empty() && service.bytes().all(own))
+    let service = chain.strip_prefix(CHAIN_PREFIX)?;
+    (!service.is_empty() && service.bytes().all(own)).then_some(service)
 }
 
 #[cfg(test)]
@@ -242,7 +241,8 @@ mod tests {
     fn the_longest_name_fits_a_set() {
         assert!(set_name(Family::V6, &"x".repeat(24)).len() <= 31);
         assert!(chain_name(&"x".repeat(24)).len() <= 28);
-        assert!(is_service_chain("SPA-ssh") && !is_service_chain("SPA-FORWARD") && !is_service_chain("SPA"));
+        let services = ["SPA-ssh", "SPA-FORWARD", "SPA"].map(service_of);
+        assert_eq!(services, [Some("ssh"), None, None]);
         let plan = Plan {
             always_allow: vec!["2001:db8::/32".parse().unwrap()],
             ..Plan::default()

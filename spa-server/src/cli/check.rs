@@ -2,14 +2,17 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use spa_keys::{ClientState, GatewayKey, KeyDirectory, LoadError, Paths};
+use spa_keys::units::format_time;
+use spa_keys::{ClientState, Exit, GatewayKey, KeyDirectory, LoadError, Paths};
 
 use crate::backend::nftables::later;
 use crate::backend::{existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
 use crate::config::{Colour, Config, Finding};
+use crate::confirm::start;
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
 
@@ -49,6 +52,7 @@ fn report(paths: &Paths) -> Report {
             Vec::new()
         }
     };
+    findings.extend(unconfirmed(paths));
     let loaded = Config::load(&paths.config);
     if let Ok((config, _)) = &loaded {
         findings.extend(
@@ -60,6 +64,30 @@ fn report(paths: &Paths) -> Report {
         findings.extend(inspect_all(config, paths));
     }
     Report::new(loaded, access).with(findings)
+}
+
+/// A change that waits to be confirmed, or to be undone.
+fn unconfirmed(paths: &Paths) -> Option<Finding> {
+    let finding = match start::pending(paths) {
+        Ok(None) => return None,
+        Ok(Some(Duration::ZERO)) => {
+            let text = "the last change was not confirmed in time and is about to be undone";
+            Finding::warning("unconfirmed", text).with_try("spa-server run, or protect, if it stays")
+        }
+        Ok(Some(left)) => {
+            let until = format_time(clock::wall().saturating_add(left));
+            let text = format!("the last change is not confirmed: at {until} it is undone by itself");
+            Finding::warning("unconfirmed", text).with_try("a new connection, then spa-server confirm")
+        }
+        // Who may not read the record is told nothing of it.
+        Err(failure) if failure.exit == Exit::NoPermission => return None,
+        Err(failure) => {
+            let finding = Finding::warning("unconfirmed-unknown", &failure.what);
+            let hint = failure.hints.first();
+            hint.map_or(finding.clone(), |hint| finding.clone().with_try(hint))
+        }
+    };
+    Some(finding.in_file(&paths.config))
 }
 
 /// What this host's own rules would do to what is let in.

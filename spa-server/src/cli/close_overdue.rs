@@ -1,8 +1,9 @@
 //! `spa-server close-overdue`: closes what no kernel closes, when there is no daemon to do it.
 //!
-//! A line of a pattern file and what a command has opened end only by a hand. While the daemon runs the hand is its
-//! own; a unit runs this after it has stopped for whatever reason. The state is locked for the moment of looking and
-//! closing only, never while the next end is waited for, so that a daemon can start meanwhile.
+//! A line of a pattern file, what a command has opened, and where there is no ipset a rule, end only by a hand. While
+//! the daemon runs the hand is its own; a unit runs this after it has stopped for whatever reason. The state is locked
+//! for the moment of looking and closing only, never while the next end is waited for, so that a daemon can start
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 use super::run::start_logging;
 use crate::backend::{Backend, BackendError, Door};
 use crate::clock;
+use crate::confirm::{Ledger, Verdict, armed};
 use crate::doors::endless;
 
 /// A daemon that starts in between takes over; this is how soon that is noticed.
@@ -27,6 +29,8 @@ struct Look {
     closed: usize,
     /// The doors that are open by right, each with the time left.
     left: BTreeMap<Door, Duration>,
+    /// How long a change of server.toml waits yet to be confirmed.
+    trial: Option<Duration>,
     faults: Vec<BackendError>,
 }
 
@@ -40,7 +44,7 @@ pub(super) fn close_overdue(paths: &Paths, wait: bool, as_json: bool) -> Result<
             return Ok(());
         };
         closed += look.closed;
-        let next = look.left.values().min().copied();
+        let next = look.left.values().copied().chain(look.trial).min();
         let Some(next) = next.filter(|_| wait) else {
             say(as_json, false, closed, &look.left);
             return outcome(&look.faults);
@@ -111,14 +115,33 @@ fn look(paths: &Paths) -> Result<Option<Look>, Failure> {
     let mut look = Look {
         closed: 0,
         left: BTreeMap::new(),
+        trial: None,
         faults,
     };
+    match undo_overdue(paths) {
+        Ok(trial) => look.trial = trial,
+        Err(failure) => look.faults.push(BackendError::new("apply", failure.what)),
+    }
     for backend in &mut backends {
         if let Err(error) = close_by(backend.as_mut(), &live, &mut look) {
             look.faults.push(error);
         }
     }
     Ok(Some(look))
+}
+
+/// Undoes a change of server.toml that nobody confirmed in time; how long one waits that has time left.
+fn undo_overdue(paths: &Paths) -> Result<Option<Duration>, Failure> {
+    let ledger = Ledger::of(paths);
+    let record = ledger.read()?;
+    match record.verdict(clock::uptime(), &clock::boot_id()) {
+        Verdict::Settled => Ok(None),
+        Verdict::Waits(left) => Ok(Some(left)),
+        Verdict::Undo(_) => {
+            let nonce = record.pending.map(|pending| pending.nonce).unwrap_or_default();
+            armed::undo_directly(paths, &ledger, &nonce).map(|()| None)
+        }
+    }
 }
 
 fn close_by(backend: &mut dyn Backend, live: &BTreeMap<Door, Duration>, look: &mut Look) -> Result<(), BackendError> {

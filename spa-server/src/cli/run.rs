@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use spa_keys::{Control, Exit, Failure, Paths};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use super::check::colour;
@@ -13,6 +14,9 @@ use crate::backend::tcp_wrappers::inspect::shut_without_block;
 use crate::backend::tcp_wrappers::plan::Plan;
 use crate::check::exit_code;
 use crate::config::{Colour, Config, Finding, render};
+use crate::confirm::Undoing;
+use crate::confirm::ledger::forget_all;
+use crate::confirm::start::Beginning;
 use crate::daemon::{Daemon, StartError};
 use crate::doors::{Doors, uninstall_all};
 
@@ -39,11 +43,19 @@ pub(super) fn run(paths: Paths, dry_run: bool) -> ExitCode {
 /// The static part, then the end.
 pub(super) fn protect(paths: &Paths, as_json: bool) -> ExitCode {
     start_logging();
-    let (config, _) = match Config::load(&paths.config) {
-        Ok(loaded) => loaded,
+    let begun = Beginning::of(paths).and_then(|Beginning { source, undoing, .. }| {
+        Config::from_source(&paths.config, &source).map(|(config, _)| (config, undoing))
+    });
+    let (config, undoing) = match begun {
+        Ok(begun) => begun,
         Err(findings) => return refuse(&findings),
     };
     let protected = Doors::new(&config, paths).and_then(|mut doors| doors.protect());
+    // What the disk refuses now is left to the daemon: the ports are hidden, and that is what this is for.
+    let undone = undoing.filter(|_| protected.is_ok()).map(Undoing::finish);
+    if let Some(Err(failure)) = undone {
+        warn!("{}", failure.what);
+    }
     end(protected.map_err(crate::daemon::failure).map(|()| {
         let hidden: Vec<_> = config
             .services
@@ -72,6 +84,8 @@ pub(super) fn uninstall(paths: &Paths, as_json: bool) -> Result<(), Failure> {
         let failure = Failure::new(Exit::Failed, "the daemon is running and would put everything back");
         return Err(failure.hint("systemctl stop spa-server, or end it otherwise; then uninstall again"));
     }
+    // First: nothing may put rules back afterwards.
+    forget_all(paths)?;
     let shut = shut_then(paths);
     uninstall_all(paths).map_err(|errors| {
         let what: Vec<_> = errors.iter().map(ToString::to_string).collect();

@@ -1,8 +1,6 @@
 //! From a file to what was meant, or to everything that is wrong with it.
 
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +9,8 @@ use toml::Spanned;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
-use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, not_yet, read, scan_guard, service};
+use super::source::Source;
+use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, read, scan_guard, sequence, service};
 
 /// The UDP port that knocks go to unless told.
 pub const DEFAULT_PORT: u16 = 62201;
@@ -27,8 +26,16 @@ impl Config {
     ///
     /// All findings, at least one of them an error, in the order of the file.
     pub fn load(file: &Path) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
-        let source = read_file(file).map_err(|finding| vec![*finding])?;
-        check(file, &source, known_users().as_deref())
+        Self::from_source(file, &Source::read(file)?)
+    }
+
+    /// The same from what was read before; `file` is only a name for the findings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn from_source(file: &Path, source: &Source) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
+        check(file, &source.text, known_users().as_deref())
     }
 
     /// The same from a text; `file` is only a name for the findings. It does not know this host's users.
@@ -58,9 +65,13 @@ pub(super) fn check(
 
 /// Every check, in the order of the file. Where something is wrong a stand-in goes on to the next check.
 fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_>) -> Config {
-    not_yet::refuse(raw, findings);
     let listen = listen::listen(&raw.listen, findings);
     let services = service::services(raw, &listen, users, findings);
+    let taken = sequence::Taken {
+        services: &services,
+        listen: &listen,
+    };
+    let sequences = sequence::sequences(&raw.sequence, &taken, findings);
     Config {
         host: gateway::host(&raw.gateway, findings),
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
@@ -69,6 +80,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         guard: scan_guard::guard(raw, &services, findings),
         listen,
         services,
+        sequences,
     }
 }
 
@@ -86,43 +98,6 @@ fn absolute(typed: Option<&Text>, default: &str, findings: &mut Findings<'_>) ->
         findings.at(&span, finding.with_try(default));
     }
     path
-}
-
-/// The text of a file that nobody but its owner and group may write.
-fn read_file(file: &Path) -> Result<String, Box<Finding>> {
-    let octets = fs::read(file).map_err(|error| Box::new(unreadable(file, &error)))?;
-    let mode = fs::metadata(file).map_or(0, |facts| facts.permissions().mode() & 0o7777);
-    if mode & 0o002 != 0 {
-        let finding = Finding::error(
-            "others-may-write",
-            format!("anybody may change this file (mode {mode:04o})"),
-        );
-        return Err(Box::new(
-            finding.in_file(file).with_try(format!("chmod 640 {}", file.display())),
-        ));
-    }
-    String::from_utf8(octets).map_err(|error| Box::new(not_utf8(file, &error)))
-}
-
-fn unreadable(file: &Path, error: &io::Error) -> Finding {
-    let shown = file.display();
-    let finding = match error.kind() {
-        ErrorKind::NotFound => Finding::error("no-file", format!("{shown} does not exist")).with_try("spa-server init"),
-        ErrorKind::PermissionDenied => Finding::error("no-permission", format!("{shown} may not be read by this user"))
-            .with_try("the same as root, or as a member of the file's group"),
-        _ => Finding::error("unreadable", format!("{shown} cannot be read: {error}")),
-    };
-    finding.in_file(file)
-}
-
-fn not_utf8(file: &Path, error: &std::string::FromUtf8Error) -> Finding {
-    let octets = error.as_bytes();
-    let good = error.utf8_error().valid_up_to();
-    let source = String::from_utf8_lossy(octets);
-    let finding = Finding::error("not-utf8", "this is not UTF-8")
-        .in_file(file)
-        .at(&source, &(good..good + 1));
-    finding.with_try("an editor that saves as UTF-8")
 }
 
 /// The users of /etc/passwd; none when it cannot be read, as then nothing can be said.

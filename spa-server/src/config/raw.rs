@@ -130,10 +130,41 @@ pub struct RawSequence {
     pub name: Option<Text>,
     /// `7000/tcp` and so on, in order.
     pub knocks: Texts,
-    /// From first to last knock.
+    /// Sequences used up one by one.
+    pub one_time: Option<Spanned<RawOneTime>>,
+    /// The ports follow from a key and the time.
+    pub rolling: Option<Spanned<bool>>,
+    /// From first to last knock; 10s unless written.
     pub within: Option<Text>,
     /// What it opens.
     pub service: Option<Text>,
+    /// For whom; everybody unless written.
+    pub sources: Texts,
+    /// The control bits of TCP knocks; syn unless written.
+    pub tcp_flags: Texts,
+    /// Rolling: the ports to choose from.
+    pub range: Option<Text>,
+    /// Rolling: ports of the range that are in use.
+    pub except: Option<Spanned<Vec<i64>>>,
+    /// Rolling: how many ports.
+    pub length: Option<Spanned<i64>>,
+    /// Rolling: how long each sequence is today's.
+    pub step: Option<Text>,
+    /// Rolling: `udp`, `tcp` or `mixed`.
+    pub transport: Option<Text>,
+}
+
+/// One-time sequences: here, or in a file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "the name of a file in quotes, or a list of sequences in brackets"
+)]
+pub enum RawOneTime {
+    /// In a file.
+    File(String),
+    /// Each as one text.
+    List(Vec<String>),
 }
 
 /// `[scan-guard]`

@@ -213,7 +213,16 @@ fn example(key: &str, tables: &[String]) -> Option<&'static str> {
         "bans-a-minute" => "10",
         "bans-at-once" => "1000",
         "to" => "[\"192.0.2.1\"]",
-        "protect" | "allow-no-way-back" | "keep-doors" => "true",
+        "knocks" => "[\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]",
+        "one-time" => "[\"7311/tcp 15002/udp 9040/tcp\"]",
+        "sources" => "[\"198.51.100.0/24\"]",
+        "tcp-flags" => "[\"syn\"]",
+        "range" => "\"20000-39999\"",
+        "except" => "[27017, 30303]",
+        "length" => "4",
+        "step" => "\"1m\"",
+        "transport" => "\"udp\"",
+        "protect" | "allow-no-way-back" | "keep-doors" | "rolling" => "true",
         _ => return None,
     })
 }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use spa_keys::units::{format_duration, parse_duration};
 use toml::Spanned;
 
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawScanGuard, Text, items};
-use super::{BackendKind, Guard, GuardMode, LONGEST_DURATION, PortRange, Protocol, Service};
+use super::{BackendKind, Config, LONGEST_DURATION, PortRange, Protocol, Service};
 
 /// Each is a socket of the daemon.
 const MOST_DECOYS: usize = 16;
@@ -18,6 +19,45 @@ const LEAST_BAN_AT: i64 = 4;
 const MOST_POINTS: i64 = 1000;
 const MOST_BANS: i64 = 10_000;
 const DAY: Duration = Duration::from_hours(24);
+
+/// The scan guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Whether anybody is shut out.
+    pub mode: GuardMode,
+    /// TCP ports on which the daemon itself accepts, and closes at once; at most 16.
+    pub decoys: Vec<u16>,
+    /// A source is told of at so many points; at most `ban_at`.
+    pub report_at: u32,
+    /// A source is shut out at so many points; more than one handshake is worth.
+    pub ban_at: u32,
+    /// One point is forgotten in this time.
+    pub forget: Duration,
+    /// How long a ban lasts; at most [`LONGEST_DURATION`].
+    pub ban_for: Duration,
+    /// As many bans may begin within a minute.
+    pub bans_a_minute: usize,
+    /// As many bans may be in force.
+    pub bans_at_once: usize,
+}
+
+/// What becomes of a scanner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuardMode {
+    /// He is told of.
+    Report,
+    /// He is told of and shut out.
+    Ban,
+}
+
+impl Config {
+    /// Whether backends are to shut anybody out.
+    #[must_use]
+    pub fn bans(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.mode == GuardMode::Ban)
+    }
+}
 
 impl Default for Guard {
     fn default() -> Self {

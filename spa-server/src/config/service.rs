@@ -71,31 +71,44 @@ fn plain(typed: Option<&Text>) -> Option<String> {
 }
 
 fn name(raw: &RawService, span: &Range<usize>, findings: &mut Findings<'_>) -> String {
-    let Some(typed) = &raw.name else {
-        let finding = Finding::error("no-name", "this service has no name");
+    let name = checked_name(raw.name.as_ref(), "service", span, findings);
+    let reserved = RESERVED.iter().find(|(reserved, _)| *reserved == name);
+    if let (Some(typed), Some((_, held))) = (&raw.name, reserved) {
+        let text = format!("the name {name} is taken: its sets spa4-{name} and spa6-{name} hold {held}");
+        findings.at(
+            &typed.span(),
+            Finding::error("reserved-name", text).with_try("another name"),
+        );
+    }
+    name
+}
+
+/// The name of a service or a sequence, as `what` says. The latter's is a file's name too.
+pub(super) fn checked_name(
+    typed: Option<&Text>,
+    what: &str,
+    span: &Range<usize>,
+    findings: &mut Findings<'_>,
+) -> String {
+    let Some(typed) = typed else {
+        let finding = Finding::error("no-name", format!("this {what} has no name"));
         findings.absent(Some(span), finding.with_try("name = \"ssh\""));
         return String::new();
     };
     let name = typed.get_ref();
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
     if name.is_empty() || !name.bytes().all(good) || name.starts_with(['.', '_', '-']) {
-        let text = format!("{name:?} is no service name");
+        let text = format!("{name:?} is no {what} name");
         let remedy = "lower-case letters, digits, and . _ - after the first character";
         findings.at(&typed.span(), Finding::error("bad-name", text).with_try(remedy));
     } else if name.len() > LONGEST_NAME {
         let text = format!(
-            "{name} has {} characters; a service name has at most {LONGEST_NAME}",
+            "{name} has {} characters; a {what} name has at most {LONGEST_NAME}",
             name.len()
         );
         findings.at(
             &typed.span(),
             Finding::error("long-name", text).with_try(&name[..LONGEST_NAME]),
-        );
-    } else if let Some((_, held)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
-        let text = format!("the name {name} is taken: its sets spa4-{name} and spa6-{name} hold {held}");
-        findings.at(
-            &typed.span(),
-            Finding::error("reserved-name", text).with_try("another name"),
         );
     }
     name.clone()

@@ -1,5 +1,6 @@
 //! What the control socket is answered with (DESIGN: Formats).
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -56,11 +57,18 @@ impl Daemon {
             reply,
         } = request;
         let answer = match method.as_str() {
-            "spa.Status" => Ok(self.status()),
+            "spa.Status" => {
+                self.watch_record();
+                Ok(self.status())
+            }
+            "spa.Prepare" => read(parameters).and_then(|asked| self.prepare(&asked)),
+            "spa.Apply" => read(parameters).and_then(|asked| self.apply(&asked, uid)),
+            "spa.Undo" => read(parameters).and_then(|asked| self.undo(&asked)),
             "spa.Grants" => Ok(self.list_grants()),
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
             "spa.LastKnocks" => read(parameters).and_then(|asked| self.last_knocks(&asked)),
+            "spa.LoadIdentities" => self.load_identities(uid),
             "spa.ResetReplay" => read(parameters).and_then(|asked| self.reset_replay(&asked, uid)),
             other => Err(ControlError::unknown_method(other)),
         };
@@ -72,19 +80,12 @@ impl Daemon {
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
-        let gateway: Vec<_> = self
-            .gateway
-            .sieve()
-            .identities()
-            .iter()
-            .map(|own| text::fingerprint(own.public()))
-            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "started": format_time(self.started),
             "dry_run": self.dry_run,
-            "gateway": gateway,
+            "gateway": self.fingerprints(),
             "config": self.config_state(),
             "interfaces": self.interface_states(),
             "backends": self.doors.states(),
@@ -104,14 +105,28 @@ impl Daemon {
     }
 
     fn config_state(&self) -> Value {
-        let (state, note) = match &self.loaded.rejected {
-            Some(why) => ("rejected", Some(why.clone())),
-            None if self.loaded.has_changed(&self.paths.config) => {
-                ("changed", Some("the file is not the one that is in force".into()))
-            }
-            None => ("current", None),
+        let changed = || self.loaded.has_changed(&self.paths.config);
+        let (state, note) = match (&self.loaded.rejected, self.unconfirmed()) {
+            (_, Some(note)) => ("unconfirmed", Some(note)),
+            (Some(why), None) => ("rejected", Some(why.clone())),
+            (None, None) if changed() => ("changed", Some("the file is not the one that is in force".into())),
+            (None, None) => ("current", None),
         };
         json!({ "loaded": format_time(self.loaded.at), "state": state, "note": note })
+    }
+
+    /// Until when, and what else there is to know of the file.
+    fn unconfirmed(&self) -> Option<String> {
+        let now = clock::now();
+        let until = format_time(now.wall.saturating_add(self.trial.left(now.uptime)?));
+        let mut note = format!("until {until}, then the confirmed copy comes back; to keep it: spa-server confirm");
+        if let Some(why) = &self.loaded.rejected {
+            // Writing to a String cannot fail.
+            let _ = write!(note, "; a later file was rejected: {why}");
+        } else if self.loaded.has_changed(&self.paths.config) {
+            note.push_str("; the file is not the one that is in force");
+        }
+        Some(note)
     }
 
     fn interface_states(&self) -> Vec<Value> {
@@ -229,6 +244,7 @@ impl Daemon {
         self.journal
             .reset(&key)
             .map_err(|error| ControlError::failed(error.to_string()))?;
+        self.codes.forget(&key);
         info!(
             uid,
             client = self.name_of(&key),

@@ -2,14 +2,30 @@
 
 use std::net::SocketAddr;
 
+use spa_keys::SpentBy;
 use spa_keys::client::psk_digest;
 use spa_keys::directory::{Kind, Written};
-use spa_keys::state::{Change, EnrollmentRow, LastKnock, StateError};
-use spa_proto::{Act, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
+use spa_keys::state::{Change, EnrollmentRow, LastKnock, State, StateError};
+use spa_proto::{Act, Code, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
 use super::Daemon;
 use crate::refusals::{Reason, Refused};
+
+/// Under which invite an enroll came, when and from where.
+struct Visit {
+    invite: PublicKey,
+    source: SocketAddr,
+    last: LastKnock,
+}
+
+/// What an enroll that is not refused comes to.
+enum Admission {
+    /// The invite is spent for it now.
+    New,
+    /// The same again: it changes nothing and is no error.
+    Repeat,
+}
 
 impl Daemon {
     /// Stores the new client and the spent invite in one step, then writes their files.
@@ -20,80 +36,81 @@ impl Daemon {
             address: source.ip().to_canonical(),
             gateway: *knock.gateway(),
         };
-        let Act::Enroll(enrollment) = knock.into_request().act else {
+        let visit = Visit { invite, source, last };
+        let request = knock.into_request();
+        let Act::Enroll(enrollment) = request.act else {
             return;
         };
-        let refuse = |daemon: &mut Self, name: Option<String>, detail: &str| {
-            daemon.refused(Refused::new(now.wall, Some(source), Reason::Enroll, detail).of(name));
-        };
-        let Some(view) = self.keys.invite(&invite) else {
-            return refuse(self, None, "the invite was taken away meanwhile");
-        };
-        let name = view.name.to_string();
-        // The state has the last word: the invite's file may be older than it.
-        match self.stored(&invite) {
-            Ok(Some(row)) if row.is_repeat(&enrollment) => {
+        let name = self.name_of(&invite);
+        match self.admit(&visit, &enrollment, request.code) {
+            Ok(Admission::New) => self.store(&visit, &enrollment, &name.unwrap_or_default()),
+            Ok(Admission::Repeat) => {
                 info!(client = name, source = %source.ip(), "enrolled already: the same enroll again");
-                return self.settle_repeat(invite, last);
+                self.settle_repeat(&visit);
             }
-            Ok(Some(_)) => {
-                let detail = self.say_raced(&invite, source);
-                return refuse(self, Some(name), &detail);
+            Err((reason, detail)) => {
+                self.refused(Refused::new(now.wall, Some(source), reason, detail).of(name));
             }
+        }
+    }
+
+    /// Whether this enroll spends the invite, in the order of the protocol. The state has the last word: the invite's
+    /// file may be older than it.
+    fn admit(
+        &mut self,
+        visit: &Visit,
+        enrollment: &Enrollment,
+        code: Option<Code>,
+    ) -> Result<Admission, (Reason, String)> {
+        let refused = |detail: &str| Err((Reason::Enroll, detail.to_owned()));
+        let Some(view) = self.keys.invite(&visit.invite) else {
+            return refused("the invite was taken away meanwhile");
+        };
+        let (name, spent) = (view.name.to_string(), view.spent.clone());
+        match self.stored(&visit.invite) {
+            Ok(Some(row)) if row.is_repeat(enrollment) => return Ok(Admission::Repeat),
+            Ok(Some(_)) => return Err((Reason::Enroll, self.say_raced(&visit.invite, visit.source))),
             Ok(None) => {}
-            Err(error) => {
-                let detail = format!("not enrolled: {error}");
-                self.refused(Refused::new(now.wall, Some(source), Reason::Record, detail).of(Some(name)));
-                return;
-            }
+            Err(error) => return Err((Reason::Record, format!("not enrolled: {error}"))),
         }
-        let Some(view) = self.keys.invite(&invite) else {
-            return;
-        };
-        if let Some(spent) = &view.spent {
-            if spent.is_repeat(&enrollment) {
-                info!(client = name, source = %source.ip(), "enrolled already: the same enroll again");
-                return self.settle_repeat(invite, last);
-            }
-            return refuse(self, Some(name), "the invite was spent with another PSK");
+        match spent {
+            Some(spent) if spent.is_repeat(enrollment) => return Ok(Admission::Repeat),
+            Some(spent) if spent.by == SpentBy::WrongPins => return refused("the invite was spent by wrong PINs"),
+            Some(_) => return refused("the invite was spent with another PSK"),
+            None => {}
         }
-        if view.pin.is_some() {
-            return refuse(
-                self,
-                Some(name),
-                "the invite demands a PIN, which this version cannot check",
-            );
-        }
+        self.check_pin(visit.last.at, &visit.invite, code)?;
         if self.keys.client_named(&name).is_some() || self.keys.broken_client(&name).is_some() {
-            return refuse(
-                self,
-                Some(name),
-                "a client of that name has appeared since the invite was made",
-            );
+            return refused("a client of that name has appeared since the invite was made");
         }
+        Ok(Admission::New)
+    }
+
+    fn store(&mut self, visit: &Visit, enrollment: &Enrollment, name: &str) {
+        let (at, source) = (visit.last.at, visit.last.address);
         let row = EnrollmentRow {
-            invite,
+            invite: visit.invite,
             public_key: enrollment.public_key,
             psk_digest: psk_digest(&enrollment.psk),
-            name: name.clone(),
+            name: name.into(),
             label: enrollment.label.as_str().into(),
-            at: now.wall,
-            source: source.ip().to_canonical(),
+            at,
+            source,
         };
         self.journal.stage(Change::Enrollment(row, copy(&enrollment.psk)));
-        self.journal.stage(Change::Knock(invite, last));
+        self.journal.stage(Change::Knock(visit.invite, visit.last));
         if let Err(error) = self.journal.commit() {
             let detail = format!("not recorded, so not enrolled: {error}");
-            self.refused(Refused::new(now.wall, Some(source), Reason::Record, detail).of(Some(name)));
+            self.refused(Refused::new(at, Some(visit.source), Reason::Record, detail).of(Some(name.into())));
             return;
         }
         self.accepted.enroll += 1;
         let label = enrollment.label.as_str().to_string();
         let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
         let verb = if self.dry_run { "would enroll" } else { "enrolled" };
-        info!(client = name, source = %source.ip(), label, key = fingerprint, "{verb}");
+        info!(client = name, %source, label, key = fingerprint, "{verb}");
         if !self.dry_run {
-            self.write_enrolled(&invite, &enrollment, now.wall);
+            self.write_enrolled(&visit.invite, enrollment, at);
         }
     }
 
@@ -121,8 +138,8 @@ impl Daemon {
 
     /// A repeat has used its timestamp up; that must be durable all the same. What could not be written the first time
     /// is tried again.
-    fn settle_repeat(&mut self, invite: PublicKey, last: LastKnock) {
-        self.journal.stage(Change::Knock(invite, last));
+    fn settle_repeat(&mut self, visit: &Visit) {
+        self.journal.stage(Change::Knock(visit.invite, visit.last));
         match self.journal.commit() {
             Ok(()) => self.accepted.enroll += 1,
             Err(error) => warn!("a repeated enroll could not be recorded: {error}"),
@@ -152,7 +169,7 @@ impl Daemon {
 
     /// Writes the files of enrollments that were stored before the daemon ended, and never written.
     pub(super) fn roll_forward(&mut self) {
-        let rows = self.journal.state().map(spa_keys::state::State::enrollments);
+        let rows = self.journal.state().map(State::enrollments);
         let rows = match rows {
             Some(Ok(rows)) => rows,
             Some(Err(error)) => return error!("enrollments could not be read: {error}"),

@@ -1,61 +1,104 @@
 //! Another configuration, other clients: built beside the old, swapped only when all of it is good.
 
+use std::fmt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-use spa_keys::Changes;
 use spa_keys::directory::{ClientState, ClientView, Kind, Reload};
 use spa_keys::gateway::GatewayKey;
+use spa_keys::{Changes, Exit, Failure};
 use spa_proto::{Gateway, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
 use super::{Daemon, Loaded, start};
+use crate::backend::BackendError;
 use crate::capture::Capture;
 use crate::clock;
-use crate::config::{Config, Finding};
+use crate::config::{Config, Finding, Source, changes};
+use crate::confirm::Intent;
 use crate::doors::Doors;
 use crate::grant::{Grant, GrantKey};
 
 impl Loaded {
-    pub(super) fn of(file: &Path, at: UnixTime) -> Self {
+    pub(super) fn of(source: &Source, at: UnixTime) -> Self {
         Self {
             at,
-            digest: digest(file),
+            source: source.clone(),
             rejected: None,
         }
     }
 
     /// Whether the file is another than the one in force.
     pub(super) fn has_changed(&self, file: &Path) -> bool {
-        digest(file) != self.digest
+        std::fs::read(file).unwrap_or_default() != self.source.text.as_bytes()
     }
 }
 
-fn digest(file: &Path) -> [u8; 32] {
-    Sha256::digest(std::fs::read(file).unwrap_or_default()).into()
+/// Why another configuration is not in force.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// server.toml.
+    Findings(Vec<Finding>),
+    /// Anything else.
+    Failure(Failure),
+}
+
+impl fmt::Display for Refusal {
+    /// In one line, for the log and for status.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Findings(findings) => f.write_str(&told(findings)),
+            Self::Failure(failure) => f.write_str(&failure.what),
+        }
+    }
+}
+
+impl From<BackendError> for Refusal {
+    fn from(error: BackendError) -> Self {
+        Self::Failure(start::failure(error))
+    }
 }
 
 impl Daemon {
     /// Loads server.toml and gateway.key anew. What is wrong with them leaves the old in force.
     pub(super) fn reload(&mut self) {
-        match self.try_reload() {
-            Ok(()) => {
-                self.loaded = Loaded::of(&self.paths.config, clock::wall());
-                info!("the new configuration is in force");
-            }
-            Err(why) => {
-                error!("the new configuration is rejected, the old one stays in force: {why}");
-                self.loaded.rejected = Some(why);
-            }
-        }
+        // Reported; what was in force stays.
+        let _ = self.load(Intent::Plain(None));
     }
 
-    fn try_reload(&mut self) -> Result<(), String> {
-        let (config, warnings) = Config::load(&self.paths.config).map_err(|findings| told(&findings))?;
+    /// The same for whoever wants to know what came of it: what differs now, and the warnings about it.
+    pub(super) fn load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
+        let outcome = self.try_load(intent);
+        match &outcome {
+            Ok(_) => info!("the new configuration is in force"),
+            Err(why) => {
+                error!("the new configuration is rejected, the old one stays in force: {why}");
+                self.loaded.rejected = Some(why.to_string());
+            }
+        }
+        outcome
+    }
+
+    fn try_load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
+        let source = Source::read(&self.paths.config).map_err(Refusal::Findings)?;
+        let (config, warnings) = Config::from_source(&self.paths.config, &source).map_err(Refusal::Findings)?;
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
-        let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| error.to_string())?;
+        let identities = GatewayKey::load(&self.paths.gateway_key).map_err(|error| Refusal::Failure(error.into()))?;
+        let changes = changes(&self.config, &config);
+        self.put_in_force(config, Some(identities))?;
+        self.loaded = Loaded::of(&source, clock::wall());
+        if self.remember_loaded(&source, intent) {
+            return Ok((changes, warnings));
+        }
+        // Undone by the armed process while it was loaded here: server.toml is the confirmed copy again.
+        self.reload();
+        let what = "its time was over before it was loaded: the confirmed copy is in force again";
+        Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
+    }
+
+    /// Everything by the new configuration, or everything by the old one. Without identities the old ones stay.
+    pub(super) fn put_in_force(&mut self, config: Config, identities: Option<GatewayKey>) -> Result<(), Refusal> {
         let doors = self.protect_anew(&config)?;
         let (gateway, capture) = match self.capture_anew(&config, identities) {
             Ok(built) => built,
@@ -64,9 +107,7 @@ impl Daemon {
                 return Err(why);
             }
         };
-        let held: Vec<_> = gateway.sieve().identities().iter().map(|own| *own.public()).collect();
-        self.keys.retain_shared(&held);
-        self.gateway = gateway;
+        self.take_gateway(gateway);
         // By the old backends, which know how such a service's doors and connections are ended.
         self.end_grants("its service is gone", |key, _| {
             !config.services.iter().any(|service| service.name == key.service)
@@ -90,14 +131,14 @@ impl Daemon {
     }
 
     /// The new rules over the old ones; on failure the old ones again.
-    fn protect_anew(&mut self, config: &Config) -> Result<Doors, String> {
+    fn protect_anew(&mut self, config: &Config) -> Result<Doors, Refusal> {
         if self.dry_run {
             return Ok(Doors::recording(config));
         }
-        let mut doors = Doors::new(config, &self.paths).map_err(|error| error.to_string())?;
+        let mut doors = Doors::new(config, &self.paths)?;
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
             self.put_rules_back();
-            return Err(error.to_string());
+            return Err(error.into());
         }
         Ok(doors)
     }
@@ -109,8 +150,14 @@ impl Daemon {
     }
 
     /// New identities in the old threads; new threads only for other interfaces or ports.
-    fn capture_anew(&self, config: &Config, identities: GatewayKey) -> Result<(Gateway, Option<Capture>), String> {
-        let gateway = Gateway::new(self.gateway.sieve().with_identities(identities.into_identities()));
+    fn capture_anew(
+        &self,
+        config: &Config,
+        identities: Option<GatewayKey>,
+    ) -> Result<(Gateway, Option<Capture>), Refusal> {
+        let sieve = self.gateway.sieve();
+        let sieve = identities.map_or_else(|| sieve.clone(), |key| sieve.with_identities(key.into_identities()));
+        let gateway = Gateway::new(sieve);
         let (old, new) = (&self.config.listen, &config.listen);
         if old == new {
             return Ok((gateway, None));
@@ -119,7 +166,10 @@ impl Daemon {
         let counters = self.capture.counters();
         match Capture::start(&new.interfaces, &new.ports, sieve, events, counters) {
             Ok(capture) => Ok((gateway, Some(capture))),
-            Err(error) => Err(format!("no thread could be started: {error}")),
+            Err(error) => {
+                let what = format!("no thread could be started: {error}");
+                Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
+            }
         }
     }
 

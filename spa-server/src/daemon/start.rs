@@ -17,7 +17,9 @@ use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
 use crate::backend::{Door, Opening};
 use crate::capture::Capture;
 use crate::clock;
-use crate::config::{Config, Finding};
+use crate::config::{Config, Finding, Source};
+use crate::confirm::start::Beginning;
+use crate::confirm::{Intent, Undoing};
 use crate::control::Control;
 use crate::doors::Doors;
 use crate::grant::{GrantKey, Holder};
@@ -50,7 +52,8 @@ impl Daemon {
     /// [`StartError`] with what to try.
     pub fn start(paths: Paths, dry_run: bool) -> Result<Self, StartError> {
         let now = clock::now();
-        let (config, warnings) = Config::load(&paths.config).map_err(StartError::Config)?;
+        let Beginning { source, undoing, waits } = beginning(&paths, dry_run).map_err(StartError::Config)?;
+        let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
@@ -84,13 +87,16 @@ impl Daemon {
             dry_run,
             started: now.wall,
             boot_id: clock::boot_id(),
-            loaded: Loaded::of(&paths.config, now.wall),
+            loaded: Loaded::of(&source, now.wall),
+            trial: super::trial::Trial::new(&paths),
             keys,
             gateway,
             journal,
             grants: crate::grant::GrantTable::default(),
             doors,
             refusals: Refusals::default(),
+            codes: super::codes::Codes::default(),
+            pins: super::pins::Pins::default(),
             accepted: Accepted::default(),
             interfaces: std::collections::BTreeMap::new(),
             capture,
@@ -100,20 +106,39 @@ impl Daemon {
             control: None,
             watches,
             timers: upkeep::Timers::new(now.uptime),
-            log_limit: super::knocks::LogLimit::default(),
+            log_limit: super::refuse::LogLimit::default(),
             ready: false,
             config,
             paths,
         };
         daemon.take_over()?;
+        daemon.trial.expect(waits);
+        daemon.begin_with(undoing, &source);
         daemon.control = daemon.listen_for_commands(request_sender)?;
         Ok(daemon)
+    }
+
+    /// The rules are in place: a change that was being undone is undone, and what is in force is remembered.
+    fn begin_with(&mut self, undoing: Option<Undoing>, source: &Source) {
+        match undoing.map(Undoing::finish) {
+            // Tried again by the timer.
+            Some(Err(failure)) => {
+                error!("{}", failure.what);
+                self.watch_record();
+            }
+            Some(Ok(_)) | None => {
+                if !self.remember_loaded(source, Intent::Plain(None)) {
+                    self.reload();
+                }
+            }
+        }
     }
 
     /// Everything durable comes back: enrollments, grants; then the firewall is made to agree.
     fn take_over(&mut self) -> Result<(), Failure> {
         if !self.dry_run {
             self.roll_forward();
+            self.roll_pins_forward();
         }
         let overdue = if self.dry_run {
             Vec::new()
@@ -212,6 +237,15 @@ impl Daemon {
         let control = Control::listen(&path, requests);
         let control = control.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
         Ok(Some(control))
+    }
+}
+
+/// A dry run leaves a change that waits as it is.
+fn beginning(paths: &Paths, dry_run: bool) -> Result<Beginning, Vec<Finding>> {
+    if dry_run {
+        Beginning::plain(paths)
+    } else {
+        Beginning::of(paths)
     }
 }
 

@@ -6,7 +6,7 @@ use spa_keys::state::Change;
 use spa_proto::UnixTime;
 use tracing::{debug, error, info, warn};
 
-use super::knocks::row;
+use super::stage::row;
 use super::{Daemon, start};
 use crate::capture::Interface;
 use crate::clock;
@@ -19,12 +19,15 @@ const SETTLE: Duration = Duration::from_millis(150);
 const RULES_EVERY: Duration = Duration::from_secs(15);
 /// The clock went back further than any window while the record knows better.
 const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
+/// How often what is old is swept out.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// What is due when, on the clock that starts with the boot.
 pub(super) struct Timers {
     doors: Duration,
     rules: Option<Duration>,
+    sweep: Duration,
 }
 
 impl Timers {
@@ -32,6 +35,8 @@ impl Timers {
         Self {
             doors: now + DOORS_EVERY,
             rules: None,
+            // The first one once everything stands.
+            sweep: now + DOORS_EVERY,
         }
     }
 }
@@ -44,9 +49,11 @@ impl Daemon {
         }
         let due = [
             Some(self.timers.doors),
+            Some(self.timers.sweep),
             self.timers.rules,
             self.grants.next_event(),
             self.journal.waits_until(),
+            self.trial.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
         next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
@@ -55,6 +62,8 @@ impl Daemon {
     /// Does what is due.
     pub(super) fn on_time(&mut self) {
         let now = clock::uptime();
+        // First: nothing below may mend rules by a configuration that is not to be in force any more.
+        self.look_after_trial(now);
         self.end_wait(now);
         if self.grants.next_event().is_some_and(|next| next <= now) {
             self.end_due_grants(now);
@@ -62,6 +71,7 @@ impl Daemon {
         }
         if self.timers.doors <= now {
             self.timers.doors = now + DOORS_EVERY;
+            self.watch_record();
             let openings = self.openings();
             self.doors.check_doors(&openings);
             if self.journal.owes()
@@ -69,6 +79,10 @@ impl Daemon {
             {
                 debug!("ends of grants cannot be recorded yet: {error}");
             }
+        }
+        if self.timers.sweep <= now {
+            self.timers.sweep = now + SWEEP_EVERY;
+            self.sweep();
         }
         if self.timers.rules.is_some_and(|due| due <= now) {
             self.timers.rules = None;

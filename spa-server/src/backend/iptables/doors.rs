@@ -16,7 +16,7 @@ use crate::backend::{BackendError, Door, Opening, Repairs, ShutOut};
 use crate::backend::{ends as compare, guests};
 use crate::netlink::Family;
 use crate::netlink::ipset::{Ipset, IpsetError};
-pub use chains::{Chains, sweep_chains};
+pub use chains::{Chains, plan_found, sweep_chains};
 pub use sets::Sets;
 
 /// What holds the grants of all services.

@@ -48,6 +48,12 @@ pub fn restore(family: Family, text: &str) -> Result<(), BackendError> {
     run(family, "restore", &["-w", LOCK_WAIT_S, "--noflush"], text).map(drop)
 }
 
+/// Whether this host has them.
+#[must_use]
+pub fn are_there() -> bool {
+    Program::find("iptables-save").is_ok()
+}
+
 /// Which implementation this host uses; when that cannot be told, the one that needs more care.
 #[must_use]
 pub fn variant() -> Variant {

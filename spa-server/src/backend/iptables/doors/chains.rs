@@ -14,7 +14,7 @@ use super::Doors;
 use super::compare::{probe, wanted_in, whole_seconds};
 use super::guests::GUEST_TIME_S;
 use crate::backend::iptables::mark::{Mark, Marker};
-use crate::backend::iptables::plan::{BANNED, Guarded, Plan, chain_name, is_service_chain};
+use crate::backend::iptables::plan::{BANNED, Guarded, Plan, chain_name, service_of};
 use crate::backend::iptables::rules::Keeping;
 use crate::backend::iptables::{fault, tools};
 use crate::backend::{BackendError, Door, Opening, Repairs, ShutOut};
@@ -361,12 +361,29 @@ fn sweep_family(family: Family, keep: &BTreeSet<String>) -> Result<(), BackendEr
     let saved = Saved::parse(&tools::save(family, TABLE)?);
     let stale = saved
         .chains()
-        .filter(|chain| is_service_chain(chain) && !keep.contains(*chain));
+        .filter(|chain| service_of(chain).is_some() && !keep.contains(*chain));
     let stale: Vec<&str> = stale.collect();
     if stale.is_empty() {
         return Ok(());
     }
     tools::restore(family, &removal(&stale))
+}
+
+/// The services for which an earlier process has written rules: enough of a plan to list and to close by.
+pub fn plan_found(families: &[Family]) -> Result<Plan, BackendError> {
+    let mut services: BTreeMap<String, Guarded> = BTreeMap::new();
+    for family in families {
+        for found in Saved::parse(&tools::save(*family, TABLE)?).services() {
+            let known = services.entry(found.name.clone()).or_insert_with(|| found.clone());
+            // A chain without a grant does not tell where it leads.
+            known.chain = known.chain.max(found.chain);
+            known.protect |= found.protect;
+        }
+    }
+    Ok(Plan {
+        services: services.into_values().collect(),
+        ..Plan::default()
+    })
 }
 
 /// What an earlier process left: nothing says until when.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use crate::backend::iptables::place::Place;
-use crate::backend::iptables::plan::Guarded;
+use crate::backend::iptables::plan::{Guarded, service_of};
+use crate::config::{AtEnd, Chain};
 
 /// Every chain with its rules as printed, without `-A CHAIN`.
 #[derive(Debug, Default)]
@@ -28,6 +29,22 @@ impl Saved {
     /// The names of all chains.
     pub fn chains(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// The services whose grants are rules here, as far as their chains tell: good for closing, not for protecting.
+    pub fn services(&self) -> impl Iterator<Item = Guarded> {
+        let guarded = |(chain, rules): (&String, &Vec<String>)| {
+            let leads = |target: &str| rules.iter().any(|rule| rule.ends_with(&format!("-j {target}")));
+            Some(Guarded {
+                name: service_of(chain)?.to_owned(),
+                ports: Vec::new(),
+                protect: leads("DROP"),
+                at_end: AtEnd::Keep,
+                chain: if leads("RETURN") { Chain::Forward } else { Chain::Input },
+                to: Vec::new(),
+            })
+        };
+        self.0.iter().filter_map(guarded)
     }
 
     /// The rules of a chain, once; none when there is no such chain.
@@ -67,7 +84,6 @@ pub fn nets(rules: &[String]) -> impl Iterator<Item = IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AtEnd, Chain};
 
     #[test]
     fn grants_are_rules_before_the_drop_and_are_read_back() {
@@ -100,5 +116,23 @@ mod tests {
         };
         assert_eq!(grant_rules(&web, grants[..1].iter()), ["-s 192.0.2.5/32 -j RETURN"]);
         assert_eq!(removal(&["SPA-ssh"]), "*filter\n-F SPA-ssh\n-X SPA-ssh\nCOMMIT\n");
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_says_how_it_is_written_anew() {
+        let saved = Saved::parse(
+            "*filter\n:INPUT ACCEPT [0:0]\n:SPA - [0:0]\n:SPA-FORWARD - [0:0]\n:SPA-ssh - [0:0]\n:SPA-web - [0:0]\n\
+             -A SPA-ssh -s 192.0.2.5/32 -j ACCEPT\n-A SPA-ssh -j DROP\n-A SPA-web -s 192.0.2.6/32 -j RETURN\nCOMMIT\n",
+        );
+        let services: Vec<Guarded> = saved.services().collect();
+        let told = services.iter().map(|own| (own.name.as_str(), own.protect, own.chain));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [("ssh", true, Chain::Input), ("web", false, Chain::Forward)]
+        );
+        for (chain, service) in ["SPA-ssh", "SPA-web"].into_iter().zip(&services) {
+            let rules = saved.0[chain].clone();
+            assert_eq!(grant_rules(service, nets(&rules).collect::<Vec<_>>().iter()), rules);
+        }
     }
 }

@@ -1,0 +1,88 @@
+use super::super::testing::{told, told_of_each, with_service};
+use super::super::{Config, OneTime, SequenceKind};
+
+fn with_sequence(keys: &str) -> String {
+    let sequence = format!("[[sequence]]\nname = \"card\"\nservice = \"ssh\"\n{keys}\n");
+    with_service("ports = [\"tcp/22\"]") + &sequence
+}
+
+fn load(keys: &str) -> Config {
+    Config::from_text("server.toml", &with_sequence(keys)).unwrap().0
+}
+
+#[test]
+fn each_kind_is_understood() {
+    let fixed =
+        load("knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]\nwithin = \"5s\"\nsources = [\"192.0.2.0/24\"]");
+    let [sequence] = fixed.sequences.as_slice() else {
+        panic!("one sequence");
+    };
+    assert_eq!((sequence.within.as_secs(), sequence.sources.len()), (5, 1));
+    assert!(matches!(&sequence.kind, SequenceKind::Fixed(stages) if stages.len() == 3));
+    let list = load("one-time = [\"7311/tcp 15002/udp 9040/tcp\", \"7311:tcp,15002:udp,9041:tcp\"]");
+    assert!(matches!(&list.sequences[0].kind, SequenceKind::OneTime(OneTime::List(list)) if list.len() == 2));
+    let file = load("one-time = \"card.list\"");
+    assert!(matches!(
+        &file.sequences[0].kind,
+        SequenceKind::OneTime(OneTime::File(_))
+    ));
+    let rolling = load("rolling = true\nrange = \"1024-65535\"\nexcept = [1194]\nstep = \"8h\"\ntransport = \"mixed\"");
+    assert_eq!(rolling.sequences[0].within.as_secs(), 10);
+}
+
+#[test]
+fn a_fixed_sequence_says_what_it_costs() {
+    insta::assert_snapshot!(told(&with_sequence("knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]")), @"");
+}
+
+#[test]
+fn what_is_no_sequence() {
+    let keys = [
+        "knocks = [\"7311/tcp\", \"9040/tcp\"]",
+        "knocks = [\"7311/tcp\", \"70000/tcp\", \"9040\"]",
+        "knocks = [\"tcp/7311\", \"0/udp\", \"9040/sctp\"]",
+        "",
+        "rolling = true\nknocks = [\"1/tcp\", \"9/tcp\", \"5/tcp\"]",
+        "one-time = [\"7311/tcp 9040/tcp\"]",
+        "one-time = 5",
+        "rolling = true\nrange = \"1-9\"",
+        "rolling = true\nlength = 9",
+        "rolling = true\nstep = \"1s\"",
+        "knocks = [\"7311/tcp\", \"9040/tcp\", \"22/udp\"]\nstep = \"1m\"",
+        "knocks = [\"7311/tcp\", \"9040/tcp\", \"22/udp\"]\nwithin = \"1h\"",
+        "knocks = [\"7311/tcp\", \"9040/tcp\", \"22/udp\"]\ntcp-flags = [\"!ack\"]",
+        "knocks = [\"7311/tcp\", \"9040/tcp\", \"22/udp\"]\nsources = [\"192.0.2.1/24\"]",
+    ];
+    insta::assert_snapshot!(told_of_each(&with_sequence("{}"), &keys), @"");
+}
+
+#[test]
+fn ports_that_serve_something_and_sequences_that_a_scan_would_find() {
+    let keys = [
+        "knocks = [\"7311/tcp\", \"22/tcp\", \"9040/tcp\"]",
+        "knocks = [\"7311/tcp\", \"62201/udp\", \"9040/tcp\"]",
+        "knocks = [\"7311/tcp\", \"7312/tcp\", \"7313/tcp\"]",
+        "knocks = [\"7313/udp\", \"7312/udp\", \"7311/udp\"]",
+        "knocks = [\"7000/tcp\", \"8000/tcp\", \"9000/udp\"]",
+        "knocks = [\"7311/udp\", \"9040/udp\", \"7311/udp\"]",
+        "knocks = [\"7311/tcp\", \"9040/tcp\", \"7000/tcp\"]\ntcp-flags = [\"ack\"]",
+        "rolling = true\nrange = \"20-9999\"",
+        "rolling = true\nrange = \"62000-65000\"",
+        "one-time = [\"7311/tcp 22/tcp 9040/tcp\"]",
+    ];
+    insta::assert_snapshot!(told_of_each(&with_sequence("{}"), &keys), @"");
+}
+
+#[test]
+fn names_services_and_beginnings() {
+    let first = with_sequence("knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]");
+    let more = [
+        "name = \"card\"\nservice = \"ssh\"\nrolling = true",
+        "name = \"Card\"\nservice = \"shs\"\nrolling = true",
+        "rolling = true",
+        "name = \"two\"\nservice = \"ssh\"\nknocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\", \"5/udp\"]",
+        "name = \"two\"\nservice = \"ssh\"\none-time = [\"7311/tcp 15002/udp 9040/tcp\"]",
+        "name = \"two\"\nservice = \"ssh\"\nknocks = [\"7311/tcp\", \"15002/udp\", \"9041/tcp\"]",
+    ];
+    insta::assert_snapshot!(told_of_each(&(first + "[[sequence]]\n{}\n"), &more), @"");
+}

@@ -1,0 +1,107 @@
+//! What is done once the record is durable: doors open and shut.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Daemon;
+use super::knocks::{Action, Who};
+use crate::backend::{Door, Opening};
+use crate::clock;
+use crate::grant::{Grant, GrantKey, Holder};
+use crate::refusals::{Reason, Refused};
+
+impl Daemon {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::Open { who, door, end } => self.open(&who, door, end),
+            Action::Close { who, door } => {
+                let (client, address, source) = (&who.name, who.address, who.source.ip().to_canonical());
+                info!(client, %source, %address, service = door.service, "closed");
+                self.shut(&door);
+            }
+        }
+    }
+
+    fn open(&mut self, who: &Who, door: Door, end: Duration) {
+        let now = clock::now();
+        let latest = self.grants.holder(&door).map_or(end, |holder| holder.end);
+        let remaining = latest.saturating_sub(now.uptime);
+        let opening = Opening {
+            door,
+            client: Some(who.name.clone()),
+            remaining,
+        };
+        let outcome = self.doors.open(&opening);
+        let (client, address, source) = (&who.name, who.address, who.source.ip().to_canonical());
+        let Door { service, opened } = &opening.door;
+        match outcome {
+            Ok(()) => {
+                let until = spa_keys::units::format_time(now.wall.saturating_add(end.saturating_sub(now.uptime)));
+                let verb = if self.dry_run { "would open" } else { "opened" };
+                info!(client, %source, %address, service, %opened, until, "{verb}");
+            }
+            Err(error) => {
+                let refused = Refused::new(now.wall, Some(who.source), Reason::Backend, error.to_string());
+                self.refused(refused.of(Some(who.name.clone())));
+                let key = GrantKey {
+                    client: Some(who.key),
+                    address,
+                    service: service.clone(),
+                };
+                self.end_grants("it could not be opened", |ended, _| *ended == key);
+            }
+        }
+    }
+
+    /// Brings a door to the state that the remaining grants give it.
+    pub(super) fn shut(&mut self, door: &Door) {
+        // A failure has been reported; the kernel ends what could not be closed.
+        let _ = if let Some(Holder { end, client }) = self.grants.holder(door) {
+            let client = client.and_then(|key| Some(self.keys.client(&key)?.name().to_string()));
+            let remaining = end.saturating_sub(clock::uptime());
+            self.doors.open(&Opening {
+                door: door.clone(),
+                client,
+                remaining,
+            })
+        } else {
+            let others: Vec<_> = self.grants.opened(&door.service).collect();
+            self.doors.close(door, &others)
+        };
+    }
+
+    /// Ends every live grant that `unwanted` picks, durably, and shuts what nobody else holds open.
+    pub(super) fn end_grants(&mut self, why: &str, unwanted: impl FnMut(&GrantKey, &Grant) -> bool) -> usize {
+        let ended = self.grants.end_where(clock::uptime(), unwanted);
+        self.follow_ends(why, &ended);
+        ended.len()
+    }
+
+    /// Ends every live grant whose time is over, in the same manner.
+    pub(super) fn end_due_grants(&mut self, now: Duration) {
+        let ended = self.grants.expire(now);
+        self.follow_ends("its time is over", &ended);
+    }
+
+    fn follow_ends(&mut self, why: &str, ended: &[GrantKey]) {
+        let mut doors = Vec::new();
+        for key in ended {
+            self.owe_grant(key);
+            if let Some(grant) = self.grants.get(key) {
+                doors.push(grant.door(key));
+            }
+            let client = key
+                .client
+                .and_then(|client| Some(self.keys.client(&client)?.name().to_string()));
+            info!(client, address = %key.address, service = key.service, "ended: {why}");
+        }
+        // A door that shuts does not wait for the disk: its end stays owed to the record.
+        for door in &doors {
+            self.shut(door);
+        }
+        if let Err(error) = self.journal.commit() {
+            warn!("the end of a grant could not be recorded: {error}");
+        }
+    }
+}

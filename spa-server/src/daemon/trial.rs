@@ -1,0 +1,297 @@
+//! `apply`, and the change that undoes itself unless it is confirmed, as the daemon sees them.
+//!
+//! The armed process acts at the deadline; so does the daemon, should that process be gone. Never does the daemon wait
+//! for the ledger's lock in its loop for longer than [`PATIENCE`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use spa_keys::units::format_time;
+use spa_keys::{Exit, GatewayKey, Paths};
+use tracing::{error, info, warn};
+
+use super::reload::Refusal;
+use super::{Daemon, Loaded};
+use crate::clock;
+use crate::config::{Config, Source};
+use crate::confirm::armed::OTHER_CONFIG;
+use crate::confirm::ledger::Stamp;
+use crate::confirm::start::say;
+use crate::confirm::{Intent, Ledger, Record, Undoing, Verdict, Why};
+use crate::control::{ControlError, Reply};
+
+/// How long a request waits for the lock: commands hold it for milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How soon a lock that somebody holds is tried again.
+const BUSY: Duration = Duration::from_millis(200);
+/// How soon what could not be undone is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the daemon knows of a change that waits to be confirmed.
+pub(super) struct Trial {
+    ledger: Ledger,
+    seen: Stamp,
+    /// The change that waits, and when the daemon looks after it, on the clock of the boot.
+    waits: Option<(String, Duration)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApplyParameters {
+    config: PathBuf,
+    nonce: Option<String>,
+}
+
+impl Trial {
+    pub(super) fn new(paths: &Paths) -> Self {
+        Self {
+            ledger: Ledger::of(paths),
+            seen: None,
+            waits: None,
+        }
+    }
+
+    /// The change that waited before the configuration was read.
+    pub(super) fn expect(&mut self, nonce: Option<String>) {
+        self.waits = nonce.map(|nonce| (nonce, Duration::ZERO));
+    }
+
+    /// When the daemon must look after it.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.waits.as_ref().map(|(_, due)| *due)
+    }
+
+    /// What status says: how long the change waits yet.
+    pub(super) fn left(&self, now: Duration) -> Option<Duration> {
+        self.due().map(|due| due.saturating_sub(now))
+    }
+
+    fn put_off(&mut self, length: Duration) {
+        if let Some((_, due)) = &mut self.waits {
+            *due = clock::uptime() + length;
+        }
+    }
+
+    fn follow(&mut self, record: &Record) {
+        let deadline = |pending: &crate::confirm::Pending| Duration::from_nanos(pending.deadline);
+        let waits = record.pending.as_ref();
+        self.waits = waits.map(|pending| (pending.nonce.clone(), deadline(pending)));
+    }
+}
+
+impl Daemon {
+    /// Notices what other processes have made of the record: armed, confirmed, undone.
+    pub(super) fn watch_record(&mut self) {
+        let stamp = self.trial.ledger.stamp();
+        if self.dry_run || stamp == self.trial.seen {
+            return;
+        }
+        self.trial.seen = stamp;
+        let record = match self.trial.ledger.read() {
+            Ok(record) => record,
+            Err(why) => return warn!("whether a change waits to be confirmed is not known: {why}"),
+        };
+        let ours = self.trial.waits.take().map(|(nonce, _)| nonce);
+        self.trial.follow(&record);
+        let undone = record.undone.filter(|undone| Some(&undone.nonce) == ours.as_ref());
+        if let Some(undone) = undone {
+            warn!(
+                at = undone.at,
+                "the last change was undone by another process: server.toml is loaded again"
+            );
+            self.reload();
+        }
+    }
+
+    /// Undoes a change whose time is over, should the armed process not have done it.
+    pub(super) fn look_after_trial(&mut self, now: Duration) {
+        if self.trial.due().is_none_or(|due| due > now) {
+            return;
+        }
+        match self.undo_trial(Duration::ZERO) {
+            Ok(()) => self.watch_record(),
+            Err((why, pause)) => {
+                if pause == RETRY {
+                    error!("the last change cannot be undone, it is tried again: {why}");
+                }
+                self.trial.put_off(pause);
+            }
+        }
+    }
+
+    /// The file, then everything that is in force; a trial that is settled or has time left stays as it is.
+    fn undo_trial(&mut self, patience: Duration) -> Result<(), (String, Duration)> {
+        let ledger = self.trial.ledger.clone();
+        let held = ledger.lock(patience).map_err(|error| (error.to_string(), BUSY))?;
+        let record = ledger.read().map_err(|error| (error.to_string(), RETRY))?;
+        let Verdict::Undo(why) = record.verdict(clock::uptime(), &self.boot_id) else {
+            // Settled by another process: looked at in full by whoever notices.
+            self.trial.seen = None;
+            return Ok(());
+        };
+        let undoing = Undoing::begin(&ledger, held, record);
+        self.finish_undo(undoing, why).map_err(|what| (what, RETRY))
+    }
+
+    fn finish_undo(&mut self, undoing: Undoing, why: Why) -> Result<(), String> {
+        let source = undoing
+            .source()
+            .map_err(|findings| Refusal::Findings(findings).to_string())?;
+        self.put_back_in_force(&source)?;
+        say(&undoing, why);
+        undoing.finish().map_err(|failure| failure.what)?;
+        self.trial.waits = None;
+        Ok(())
+    }
+
+    /// A gateway.key that cannot be read is no reason to stay with rules that may shut somebody out.
+    fn put_back_in_force(&mut self, source: &Source) -> Result<(), String> {
+        let read = Config::from_source(&self.paths.config, source);
+        let (config, _) = read.map_err(|findings| Refusal::Findings(findings).to_string())?;
+        let key = GatewayKey::load(&self.paths.gateway_key);
+        let key = key
+            .map_err(|error| warn!("the identities stay as they were: {error}"))
+            .ok();
+        self.put_in_force(config, key).map_err(|refusal| refusal.to_string())?;
+        self.loaded = Loaded::of(source, clock::wall());
+        Ok(())
+    }
+
+    /// Remembers what is in force now. False when it is a trial that was undone while it was loaded.
+    pub(super) fn remember_loaded(&mut self, source: &Source, intent: Intent<'_>) -> bool {
+        if self.dry_run {
+            return true;
+        }
+        let ledger = self.trial.ledger.clone();
+        let known = self.trial.waits.clone().map(|(nonce, _)| nonce);
+        let intent = match intent {
+            Intent::Plain(_) => Intent::Plain(known.as_deref()),
+            applied => applied,
+        };
+        let remembered = ledger.change_or_begin(PATIENCE, |record| {
+            let is_wanted = record.loaded(source, intent);
+            self.trial.follow(record);
+            is_wanted
+        });
+        remembered.unwrap_or_else(|failure| {
+            warn!(
+                "what is in force cannot be kept as the confirmed copy: {}",
+                failure.what
+            );
+            true
+        })
+    }
+
+    /// `apply --confirm`, before it is armed: the confirmed copy is kept, and the new file is good as far as can be
+    /// told without changing anything.
+    pub(super) fn prepare(&mut self, asked: &ApplyParameters) -> Reply {
+        self.check_config(&asked.config)?;
+        if self.dry_run {
+            return Err(ControlError::failed(
+                "this daemon is a dry run and changes no firewall: there is nothing that could be confirmed",
+            ));
+        }
+        self.watch_record();
+        if self.trial.waits.is_none() && !self.keep_copy() {
+            return Err(ControlError::failed(
+                "the confirmed copy cannot be kept; the daemon's log says why",
+            ));
+        }
+        let checked =
+            Source::read(&self.paths.config).and_then(|source| Config::from_source(&self.paths.config, &source));
+        Ok(checked.map_or_else(
+            |findings| Refusal::Findings(findings).to_json(),
+            |_| json!({ "ok": true }),
+        ))
+    }
+
+    /// What is in force is what comes back; kept again should the disk have refused it when it was loaded.
+    fn keep_copy(&mut self) -> bool {
+        let source = self.loaded.source.clone();
+        let is_kept = |record: Record| record.confirmed.as_ref() == Some(&source);
+        if self.trial.ledger.read().is_ok_and(is_kept) {
+            return true;
+        }
+        self.remember_loaded(&source, Intent::Plain(None));
+        self.trial.ledger.read().is_ok_and(is_kept)
+    }
+
+    /// `apply`: loads server.toml and says what came of it.
+    pub(super) fn apply(&mut self, asked: &ApplyParameters, uid: u32) -> Reply {
+        self.check_config(&asked.config)?;
+        let nonce = asked.nonce.as_deref();
+        info!(uid, confirm = nonce.is_some(), "apply, by command");
+        if let Some(nonce) = nonce {
+            let record = self
+                .trial
+                .ledger
+                .read()
+                .map_err(|error| ControlError::failed(error.to_string()))?;
+            if !record.waits_for(nonce) {
+                return Err(ControlError::failed("this change was taken back before it was loaded"));
+            }
+        }
+        Ok(match self.load(nonce.map_or(Intent::Confirmed, Intent::Trial)) {
+            Ok((changes, warnings)) => self.applied(&changes, &warnings),
+            Err(refusal) => refusal.to_json(),
+        })
+    }
+
+    fn applied(&self, changes: &[String], warnings: &[crate::config::Finding]) -> Value {
+        json!({
+            "ok": true,
+            "loaded": format_time(self.loaded.at),
+            "changes": changes,
+            "findings": warnings,
+        })
+    }
+
+    /// The armed process asks: the file is back, the rules are to be.
+    pub(super) fn undo(&mut self, asked: &ApplyParameters) -> Reply {
+        self.check_config(&asked.config)?;
+        let nonce = asked.nonce.as_deref().unwrap_or_default();
+        self.undo_trial(PATIENCE)
+            .map_err(|(why, _)| ControlError::failed(why))?;
+        self.watch_record();
+        let record = self
+            .trial
+            .ledger
+            .read()
+            .map_err(|error| ControlError::failed(error.to_string()))?;
+        if record.waits_for(nonce) {
+            return Err(ControlError::failed("its time is not over"));
+        }
+        Ok(json!({}))
+    }
+
+    fn check_config(&self, config: &Path) -> Result<(), ControlError> {
+        if config == self.trial.ledger.config {
+            return Ok(());
+        }
+        let own = self.trial.ledger.config.display();
+        Err(ControlError {
+            error: OTHER_CONFIG.into(),
+            message: format!("the daemon runs with another configuration: {own}"),
+        })
+    }
+}
+
+/// What a refused configuration is answered with.
+impl Refusal {
+    fn to_json(&self) -> Value {
+        let (exit, findings, hints) = match self {
+            Self::Findings(findings) => (Exit::Config, findings.as_slice(), Vec::new()),
+            Self::Failure(failure) => (failure.exit, [].as_slice(), failure.hints.clone()),
+        };
+        json!({
+            "ok": false,
+            "exit": exit as u8,
+            "message": self.to_string(),
+            "hints": hints,
+            "findings": findings,
+            "rendered": crate::config::render(findings, crate::config::Colour::Never),
+        })
+    }
+}
