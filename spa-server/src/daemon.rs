@@ -9,11 +9,13 @@ mod act;
 mod answers;
 mod codes;
 mod enroll;
+mod guard;
 mod identities;
 mod knocks;
 mod pins;
 mod refuse;
 mod reload;
+mod scans;
 mod stage;
 mod start;
 mod sweep;
@@ -65,6 +67,7 @@ pub struct Daemon {
     refusals: Refusals,
     codes: codes::Codes,
     pins: pins::Pins,
+    guard: guard::Guard,
     accepted: Accepted,
     interfaces: BTreeMap<String, Interface>,
     capture: Capture,
@@ -132,6 +135,7 @@ impl Daemon {
             let pause = self.until_next(clock::uptime());
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
+                Some(sighting) = self.guard.next() => self.on_sighting(&sighting),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = tokio::time::sleep(pause) => self.on_time(),
                 () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),

@@ -257,6 +257,26 @@ pub fn saved(family: Family) -> Result<String, BackendError> {
     tools::save_all(family)
 }
 
+/// Table nat of a family, as iptables-save prints it; nothing where nobody uses it, or there is no iptables.
+///
+/// # Errors
+///
+/// When iptables-save failed.
+pub fn saved_nat(family: Family) -> Result<String, BackendError> {
+    let is_used = || {
+        let names = match family {
+            Family::V4 => "/proc/net/ip_tables_names",
+            Family::V6 => "/proc/net/ip6_tables_names",
+        };
+        std::fs::read_to_string(names).is_ok_and(|names| names.lines().any(|name| name == "nat"))
+    };
+    // Looking at a table of iptables-legacy brings it to life.
+    if !tools::are_there() || (tools::variant() == Variant::Legacy && !is_used()) {
+        return Ok(String::new());
+    }
+    tools::save(family, "nat")
+}
+
 /// Why there can be no sets on this host, if there can be none.
 #[must_use]
 pub fn missing_ipset() -> Option<String> {

@@ -122,6 +122,7 @@ impl Daemon {
         self.refresh_addresses();
         self.watch_tables();
         self.review_grants();
+        self.configure_guard();
         let openings = self.openings();
         if let Err(error) = self.doors.reconcile(&openings) {
             warn!("doors may be shut that should be open: {error}");

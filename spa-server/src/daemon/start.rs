@@ -97,6 +97,7 @@ impl Daemon {
             refusals: Refusals::default(),
             codes: super::codes::Codes::default(),
             pins: super::pins::Pins::default(),
+            guard: super::guard::Guard::new(),
             accepted: Accepted::default(),
             interfaces: std::collections::BTreeMap::new(),
             capture,
@@ -151,6 +152,8 @@ impl Daemon {
         let openings = self.openings();
         self.doors.reconcile(&openings).map_err(failure)?;
         self.shut_overdue(&overdue);
+        self.take_over_bans();
+        self.configure_guard();
         self.say_clock();
         Ok(())
     }

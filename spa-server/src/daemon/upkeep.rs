@@ -74,6 +74,7 @@ impl Daemon {
             self.watch_record();
             let openings = self.openings();
             self.doors.check_doors(&openings);
+            self.watch_scans(now);
             if self.journal.owes()
                 && let Err(error) = self.journal.commit()
             {
@@ -141,6 +142,7 @@ impl Daemon {
     pub(super) fn refresh_addresses(&mut self) {
         self.gateway.sieve_mut().listen(start::listen(&self.config));
         self.capture.set_sieve(self.gateway.sieve().clone());
+        self.look_around_anew();
     }
 
     pub(super) fn on_interface(&mut self, interface: Interface) {

@@ -70,7 +70,38 @@ fn ports_that_serve_something_and_sequences_that_a_scan_would_find() {
         "rolling = true\nrange = \"62000-65000\"",
         "one-time = [\"7311/tcp 22/tcp 9040/tcp\"]",
     ];
-    insta::assert_snapshot!(told_of_each(&with_sequence("{}"), &keys), @"");
+    insta::assert_snapshot!(told_of_each(&with_sequence("{}"), &keys), @r#"
+    `knocks = ["7311/tcp", "22/tcp", "9040/tcp"]`
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+        error sequence-port 9:23 22/tcp belongs to service ssh: the sequence would never see it -> a port that serves nothing
+    `knocks = ["7311/tcp", "62201/udp", "9040/tcp"]`
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+        error sequence-port 9:23 62201/udp is where knocks go: the sequence would never see it -> a port that serves nothing
+    `knocks = ["7311/tcp", "7312/tcp", "7313/tcp"]`
+        error swept-sequence 9:10 these ports follow each other: a plain scan in order would open the door -> ports that are not neighbours
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+    `knocks = ["7313/udp", "7312/udp", "7311/udp"]`
+        error swept-sequence 9:10 these ports follow each other: a plain scan in order would open the door -> ports that are not neighbours
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+    `knocks = ["7000/tcp", "8000/tcp", "9000/udp"]`
+        warning well-known-sequence 9:10 7000, 8000, 9000 is the example of every manual -> ports of your own, in no order
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+    `knocks = ["7311/udp", "9040/udp", "7311/udp"]`
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+        warning repeated-port 9:35 7311/udp comes twice: from one socket the second looks like a repeat and is passed over -> each UDP port once
+    `knocks = ["7311/tcp", "9040/tcp", "7000/tcp"]
+    tcp-flags = ["ack"]`
+        warning replayable 9:10 sequence card (replayable): whoever sees it once on its way can open ssh with it from anywhere -> rolling = true instead of knocks, or spa-client open wherever it can be had
+        warning common-flags 10:13 every connection sends packets with ack: a person's own can reset the sequence -> tcp-flags = ["syn"]
+    `rolling = true
+    range = "20-9999"`
+        error sequence-port 10:9 1 of the ports to choose from are in use here, the first is 22 -> except = [22]
+    `rolling = true
+    range = "62000-65000"`
+        error sequence-port 10:9 1 of the ports to choose from are in use here, the first is 62201 -> except = [62201]
+    `one-time = ["7311/tcp 22/tcp 9040/tcp"]`
+        error sequence-port 9:12 one-time sequence 1: 22/tcp belongs to service ssh: the sequence would never see it -> a port that serves nothing
+    "#);
 }
 
 #[test]
