@@ -18,7 +18,7 @@ mod prune;
 mod row;
 
 pub use prune::Pruned;
-pub use row::{CodeRow, EnrollmentRow, GrantRow, LastKnock, PinRow};
+pub use row::{CodeRow, EnrollmentRow, GrantRow, LastKnock, PinRow, SequenceRow};
 
 const FILE: &str = "record.redb";
 const LOCK: &str = "lock";
@@ -33,6 +33,7 @@ const ENROLLMENTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new(
 const PSKS: TableDefinition<'_, &[u8; 32], &[u8; 32]> = TableDefinition::new("psks");
 const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
 const PINS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("pins");
+const SEQUENCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sequences");
 /// Since when a key of the record has been nobody's, in seconds.
 const GONE: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("gone");
 
@@ -66,6 +67,8 @@ pub enum Change {
     ForgetCode(PublicKey),
     /// The wrong PINs that an invite's key has sent.
     Pin(PublicKey, PinRow),
+    /// What is used up of a one-time or rolling sequence.
+    Sequence(SequenceRow),
 }
 
 /// The open database, and the lock that keeps others out.
@@ -311,6 +314,19 @@ impl State {
         })
     }
 
+    /// What is used up of every one-time and rolling sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read: none of them may be believed.
+    pub fn sequences(&mut self) -> Result<Vec<SequenceRow>, StateError> {
+        self.read(|transaction| {
+            let table = transaction.open_table(SEQUENCES)?;
+            let rows = table.iter()?.map(|entry| Ok(serde_json::from_slice(entry?.1.value())?));
+            rows.collect()
+        })
+    }
+
     fn read<T>(&mut self, body: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>) -> Result<T, StateError> {
         let database = self.take_database()?;
         let value = guarded(&self.directory.join(FILE), || body(&database.begin_read()?))?;
@@ -354,7 +370,7 @@ fn open_database(directory: &Path) -> Result<Database, StateError> {
 /// An older state lacks the tables that came later.
 fn with_all_tables(database: Database, found: &redb::ReadTransaction) -> Result<Database, Fault> {
     let names: Vec<String> = found.list_tables()?.map(|table| table.name().to_owned()).collect();
-    let later = [CODES.name(), PINS.name(), GONE.name()];
+    let later = [CODES.name(), PINS.name(), SEQUENCES.name(), GONE.name()];
     if later.iter().any(|table| !names.iter().any(|name| name == table)) {
         let transaction = database.begin_write()?;
         open_tables(&transaction)?;
@@ -372,6 +388,7 @@ fn open_tables(transaction: &redb::WriteTransaction) -> Result<(), Fault> {
     transaction.open_table(PSKS)?;
     transaction.open_table(CODES)?;
     transaction.open_table(PINS)?;
+    transaction.open_table(SEQUENCES)?;
     transaction.open_table(GONE)?;
     Ok(())
 }
@@ -422,6 +439,11 @@ fn apply(transaction: &redb::WriteTransaction, change: &Change) -> Result<(), Fa
             transaction
                 .open_table(CODES)?
                 .insert(client.as_bytes(), &*serde_json::to_vec(row)?)?;
+        }
+        Change::Sequence(row) => {
+            transaction
+                .open_table(SEQUENCES)?
+                .insert(&*row.name, &*serde_json::to_vec(row)?)?;
         }
         Change::ForgetCode(client) => drop(transaction.open_table(CODES)?.remove(client.as_bytes())?),
         Change::Pin(invite, row) => {

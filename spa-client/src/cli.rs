@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod sequence;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,6 +11,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use spa_keys::Host;
 use spa_keys::profile::{ProfileName, host, seconds};
 use spa_proto::{Address, ServiceName};
+
+pub(crate) use sequence::KnockArgs;
 
 // No `Debug` down to where an invite may stand: it is a secret until it is spent.
 
@@ -38,6 +42,14 @@ pub(crate) enum Command {
     /// Ask the gateway to close services again
     #[command(after_help = "Example: spa-client close gw.example.net ssh")]
     Close(CloseArgs),
+    /// Knock a classic sequence: packets to ports in an order
+    ///
+    /// Works with knockd too. A sequence that is always the same can be recorded and repeated by whoever sees it.
+    #[command(
+        after_help = "Example: spa-client knock gw.example.net 7311/tcp 15002/udp 9040/tcp -d 200\n         \
+        spa-client knock --rolling gw"
+    )]
+    Knock(KnockArgs),
     /// List the profiles
     #[command(after_help = "Example: spa-client profiles --json")]
     Profiles(ListArgs),

@@ -17,6 +17,7 @@ mod out;
 mod plan;
 mod report;
 mod salvo;
+mod sequence;
 mod verdict;
 mod wait;
 
@@ -35,6 +36,7 @@ fn run(command: &Command) -> Exit {
         Command::Enroll(args) => enroll::run(args),
         Command::Open(args) => knock::open(args),
         Command::Close(args) => knock::close(args),
+        Command::Knock(args) => sequence::run(args),
         Command::Profiles(args) => list::profiles(args),
         Command::Show(args) => list::show(args),
     }

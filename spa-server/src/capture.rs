@@ -1,32 +1,21 @@
 //! libpcap → candidates: one thread for each interface, which refuses junk itself (steps 1 to 3).
 
 mod filter;
+pub mod probes;
 mod twice;
+mod watch;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pcap::{Active, BreakLoop, Direction, Linktype};
 use spa_proto::{Datagram, DropReason, LinkType, Sieve};
 use tokio::sync::mpsc;
 
 use crate::clock;
+use watch::{Reader, Threads};
 
-/// A frame of the longest knock with two VLAN tags and all IPv4 options is 1 342 octets.
-const SNAPLEN: i32 = 2048;
-/// A burst of junk waits here while the thread is not scheduled: about 20 000 knocks.
-const RING_BYTES: i32 = 8 << 20;
-/// How long libpcap may keep a packet before it hands it over. Immediate mode costs ten times the CPU per packet.
-const DELIVERY_MS: i32 = 1;
-/// How often a missing interface is looked for.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long a thread waits for room in the queue of a busy daemon.
-const BUSY: Duration = Duration::from_millis(10);
-/// How often the kernel is asked what it dropped, in packets.
-const STATS_EVERY: u64 = 1024;
 /// How many refusals a second are told apart; all are counted.
 const SAMPLES_PER_SECOND: u32 = 20;
 
@@ -97,18 +86,14 @@ struct Shared {
     sieve: Mutex<Sieve>,
     /// Counts the changes of `sieve`: the threads look at it without the lock.
     generation: AtomicU64,
-    stop: AtomicBool,
     counters: Arc<Counters>,
     events: mpsc::Sender<Event>,
 }
 
-/// What ends a read that waits for a packet.
-type Interrupt = Arc<Mutex<Option<BreakLoop>>>;
-
 /// The running capture. Dropping it ends the threads.
 pub struct Capture {
     shared: Arc<Shared>,
-    threads: Vec<(Interrupt, JoinHandle<()>)>,
+    _threads: Threads,
 }
 
 impl Capture {
@@ -127,29 +112,15 @@ impl Capture {
         let shared = Arc::new(Shared {
             sieve: Mutex::new(sieve),
             generation: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
             counters,
             events,
         });
-        let mut capture = Self {
+        let filter = filter::knocks(ports);
+        let threads = Threads::start("capture", interfaces, &filter, |_| Sifter::new(&shared))?;
+        Ok(Self {
             shared,
-            threads: Vec::new(),
-        };
-        for name in interfaces {
-            let watch = Watch {
-                name: name.clone(),
-                filter: filter::knocks(ports),
-                shared: Arc::clone(&capture.shared),
-                interrupt: Arc::default(),
-                dropped_before: 0,
-            };
-            let interrupt = Arc::clone(&watch.interrupt);
-            let thread = thread::Builder::new()
-                .name(format!("capture {name:.7}"))
-                .spawn(move || watch.run())?;
-            capture.threads.push((interrupt, thread));
-        }
-        Ok(capture)
+            _threads: threads,
+        })
     }
 
     /// Gives the threads a new sieve: other identities, ports or own addresses.
@@ -165,145 +136,22 @@ impl Capture {
     }
 }
 
-impl Drop for Capture {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Relaxed);
-        for (interrupt, thread) in self.threads.drain(..) {
-            if let Some(handle) = &*interrupt.lock().unwrap_or_else(PoisonError::into_inner) {
-                handle.breakloop();
-            }
-            thread.thread().unpark();
-            // A thread that panicked has said so already.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// One thread's view of its interface.
-struct Watch {
-    name: String,
-    filter: String,
-    shared: Arc<Shared>,
-    interrupt: Interrupt,
-    dropped_before: u32,
-}
-
-impl Watch {
-    fn run(mut self) {
-        let mut told = None;
-        while !self.stopped() {
-            let why = match self.open() {
-                Ok((capture, link)) => {
-                    self.tell(&mut told, None);
-                    self.read(capture, link)
-                }
-                Err(error) => error,
-            };
-            if !self.stopped() {
-                self.tell(&mut told, Some(why));
-                thread::park_timeout(RETRY);
-            }
-        }
-    }
-
-    fn stopped(&self) -> bool {
-        self.shared.stop.load(Relaxed)
-    }
-
-    /// Tells the daemon what has changed, once.
-    fn tell(&self, told: &mut Option<Interface>, note: Option<String>) {
-        let state = Interface {
-            name: self.name.clone(),
-            up: note.is_none(),
-            note,
-        };
-        if told.as_ref().is_none_or(|told| told.up != state.up) {
-            *told = Some(state.clone());
-            let mut event = Event::Interface(state);
-            // The daemon may be waiting for this very thread to end: never wait for it without an end.
-            while let Err(mpsc::error::TrySendError::Full(back)) = self.shared.events.try_send(event) {
-                if self.stopped() {
-                    return;
-                }
-                event = back;
-                thread::park_timeout(BUSY);
-            }
-        }
-    }
-
-    fn open(&mut self) -> Result<(pcap::Capture<Active>, LinkType), String> {
-        let (capture, link) = open(&self.name, &self.filter).map_err(|error| error.to_string())?;
-        let mut capture = capture;
-        let link = link.ok_or_else(|| "its link type is not understood".to_string())?;
-        self.dropped_before = 0;
-        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(capture.breakloop_handle());
-        Ok((capture, link))
-    }
-
-    /// Reads until the interface is gone or the daemon stops; says why.
-    fn read(&mut self, mut capture: pcap::Capture<Active>, link: LinkType) -> String {
-        let shared = Arc::clone(&self.shared);
-        let mut sifter = Sifter::new(&shared);
-        let mut count: u64 = 0;
-        loop {
-            if self.stopped() {
-                return String::new();
-            }
-            match capture.next_packet() {
-                Ok(packet) => sifter.sift(link, packet.data),
-                Err(pcap::Error::TimeoutExpired) => {}
-                Err(error) => return error.to_string(),
-            }
-            count += 1;
-            if count.is_multiple_of(STATS_EVERY) {
-                self.count_kernel_drops(&mut capture);
-            }
-        }
-    }
-
-    fn count_kernel_drops(&mut self, capture: &mut pcap::Capture<Active>) {
-        if let Ok(stats) = capture.stats() {
-            let new = stats.dropped.wrapping_sub(self.dropped_before);
-            self.shared.counters.kernel.fetch_add(new.into(), Relaxed);
-            self.dropped_before = stats.dropped;
-        }
-    }
-}
-
-fn open(name: &str, filter: &str) -> Result<(pcap::Capture<Active>, Option<LinkType>), pcap::Error> {
-    let inactive = pcap::Capture::from_device(name)?;
-    let mut capture = inactive
-        .promisc(false)
-        .snaplen(SNAPLEN)
-        .buffer_size(RING_BYTES)
-        .timeout(DELIVERY_MS)
-        .open()?;
-    if name == "any" {
-        // The second cooked form tells which interface a packet came through. Without it, copies cannot be told apart.
-        let _ = capture.set_datalink(Linktype(276));
-    }
-    capture.direction(Direction::In)?;
-    capture.filter(filter, true)?;
-    let link = LinkType::from_dlt(capture.get_datalink().0);
-    Ok((capture, link))
-}
-
 /// Steps 1 to 3 on borrowed octets.
-struct Sifter<'a> {
-    shared: &'a Shared,
+struct Sifter {
+    shared: Arc<Shared>,
     sieve: Sieve,
     generation: u64,
     twice: twice::Twice,
     samples: Samples,
 }
 
-impl<'a> Sifter<'a> {
-    fn new(shared: &'a Shared) -> Self {
+impl Sifter {
+    fn new(shared: &Arc<Shared>) -> Self {
         // Read before the sieve: a change in between is then seen once more, not missed.
         let generation = shared.generation.load(Relaxed);
         let sieve = shared.sieve.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Self {
-            shared,
+            shared: Arc::clone(shared),
             sieve,
             generation,
             twice: twice::Twice::default(),
@@ -313,14 +161,8 @@ impl<'a> Sifter<'a> {
 
     fn sift(&mut self, link: LinkType, frame: &[u8]) {
         if self.shared.generation.load(Relaxed) != self.generation {
-            let Self {
-                shared, twice, samples, ..
-            } = std::mem::replace(self, Self::new(self.shared));
-            *self = Self {
-                twice,
-                samples,
-                ..Self::new(shared)
-            };
+            let Self { sieve, generation, .. } = Self::new(&self.shared);
+            (self.sieve, self.generation) = (sieve, generation);
         }
         let datagram = match Datagram::from_frame(link, frame) {
             Ok(datagram) => datagram,
@@ -372,6 +214,23 @@ impl<'a> Sifter<'a> {
         if self.samples.allow(Instant::now()) {
             // A full queue has better things to carry.
             let _ = self.shared.events.try_send(Event::Refused(Sample { source, reason }));
+        }
+    }
+}
+
+impl Reader for Sifter {
+    fn take(&mut self, link: LinkType, frame: &[u8]) {
+        self.sift(link, frame);
+    }
+
+    fn dropped(&self, count: u64) {
+        self.shared.counters.kernel.fetch_add(count, Relaxed);
+    }
+
+    fn tell(&self, interface: Interface) -> Result<(), Interface> {
+        match self.shared.events.try_send(Event::Interface(interface)) {
+            Err(mpsc::error::TrySendError::Full(Event::Interface(back))) => Err(back),
+            _ => Ok(()),
         }
     }
 }

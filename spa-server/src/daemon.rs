@@ -3,7 +3,7 @@
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
 //! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
-//! the control socket.
+//! the control socket. `sequences` is what the classic fallback comes to.
 
 mod act;
 mod answers;
@@ -16,6 +16,7 @@ mod pins;
 mod refuse;
 mod reload;
 mod scans;
+mod sequences;
 mod stage;
 mod start;
 mod sweep;
@@ -69,6 +70,7 @@ pub struct Daemon {
     pins: pins::Pins,
     guard: guard::Guard,
     accepted: Accepted,
+    sequences: sequences::SequenceWatch,
     interfaces: BTreeMap<String, Interface>,
     capture: Capture,
     events: mpsc::Receiver<Event>,
@@ -136,6 +138,7 @@ impl Daemon {
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
                 Some(sighting) = self.guard.next() => self.on_sighting(&sighting),
+                Some(event) = self.sequences.next() => self.on_probe(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = tokio::time::sleep(pause) => self.on_time(),
                 () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),
@@ -171,7 +174,8 @@ impl Daemon {
 
     /// Says `ready` once everything that a knock needs is there.
     fn say_ready(&mut self) {
-        if !self.ready && self.interfaces.len() == self.config.listen.interfaces.len() {
+        let interfaces = self.config.listen.interfaces.len();
+        if !self.ready && self.interfaces.len() == interfaces && self.sequences.is_ready(interfaces) {
             self.ready = true;
             println!("ready");
             info!(dry_run = self.dry_run, "ready");

@@ -63,6 +63,14 @@ pub struct Terms {
     pub duration: Duration,
 }
 
+/// Until when a grant that ends at `end` is remembered. What a sequence opened is not: it has no earlier request.
+fn remembered(key: &GrantKey, end: Duration) -> Duration {
+    match key.client {
+        Some(_) => end.saturating_add(REMEMBERED),
+        None => end,
+    }
+}
+
 /// A request earlier than the one that last changed the grant changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Older;
@@ -112,7 +120,7 @@ impl GrantTable {
             since: live.as_ref().map_or(wall, |grant| grant.since),
             changed: timestamp,
             end: Some(end),
-            forget_at: end.saturating_add(REMEMBERED),
+            forget_at: remembered(key, end),
         };
         let moved = live
             .filter(|before| before.opened != grant.opened)
@@ -142,7 +150,7 @@ impl GrantTable {
             since,
             changed: timestamp,
             end: None,
-            forget_at: now.saturating_add(REMEMBERED),
+            forget_at: remembered(key, now),
         };
         let door = was_live.then(|| grant.door(key));
         self.put(key.clone(), Some(grant));
@@ -161,7 +169,7 @@ impl GrantTable {
         for key in &keys {
             let ended = self.grants.get(key).cloned().map(|grant| Grant {
                 end: None,
-                forget_at: now.saturating_add(REMEMBERED),
+                forget_at: remembered(key, now),
                 ..grant
             });
             self.put(key.clone(), ended);
@@ -176,7 +184,7 @@ impl GrantTable {
         let door = grant.door(key);
         let shorter = Grant {
             end: Some(end),
-            forget_at: end.saturating_add(REMEMBERED),
+            forget_at: remembered(key, end),
             ..grant
         };
         self.put(key.clone(), Some(shorter));
@@ -214,7 +222,7 @@ impl GrantTable {
             since,
             changed,
             end,
-            forget_at: end.unwrap_or(now).saturating_add(REMEMBERED),
+            forget_at: remembered(&key, end.unwrap_or(now)),
         };
         self.put(key, Some(grant));
     }
@@ -257,6 +265,12 @@ impl GrantTable {
                 self.holders.remove(&door);
             }
         }
+    }
+
+    /// How many grants sequences have opened that are live.
+    #[must_use]
+    pub fn count_by_sequence(&self) -> usize {
+        self.all_of(None).count()
     }
 
     /// How many grants of one client are live or remembered.

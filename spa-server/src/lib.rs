@@ -22,3 +22,4 @@ pub mod policy;
 pub mod readable;
 pub mod refusals;
 pub mod scan;
+pub mod sequences;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use spa_keys::client::{AddressRule, ClientPolicy, Widen};
 use spa_proto::{Address, ServiceName};
 
-use crate::config::Service;
+use crate::config::{Sequence, Service};
 use crate::grant::Terms;
 
 /// What a knock comes to.
@@ -112,6 +112,31 @@ pub fn decide(
     } else {
         Ok(decision)
     }
+}
+
+/// Decides a complete sequence from `source`: one service, for that address alone.
+///
+/// # Errors
+///
+/// Why nothing may be opened, in one clause.
+pub fn decide_sequence(services: &[Service], sequence: &Sequence, source: IpAddr) -> Result<(IpAddr, Terms), String> {
+    let name: ServiceName = sequence
+        .service
+        .parse()
+        .map_err(|error: spa_proto::ServiceNameError| error.to_string())?;
+    let policy = ClientPolicy {
+        services: std::iter::once(name.clone()).collect(),
+        sources: sequence.sources.clone().into(),
+        ..ClientPolicy::default()
+    };
+    let decision = decide(services, &policy, Address::AsSeen, source, &[name], 0);
+    let decision = decision.map_err(|error| match error {
+        PolicyError::Local(address) => format!("{address} is local; sequences open for no local address"),
+        PolicyError::Source(address) => format!("{address} is not among the sequence's sources"),
+        error => error.to_string(),
+    })?;
+    let (_, terms) = decision.granted.into_iter().next().ok_or("it opens nothing")?;
+    Ok((decision.address, terms))
 }
 
 fn find<'a>(services: &'a [Service], policy: &ClientPolicy, name: &ServiceName) -> Result<&'a Service, Exclusion> {

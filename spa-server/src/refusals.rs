@@ -1,7 +1,7 @@
 //! What was refused and why: counted for status, the last ones kept for explain.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use spa_keys::units::format_time;
@@ -46,10 +46,12 @@ pub enum Reason {
     Record,
     /// A backend could not open.
     Backend,
+    /// An attempt at a classic sequence: no step of the protocol, and counted apart.
+    Sequence,
 }
 
 impl Reason {
-    /// Every reason, in the order of the steps.
+    /// Every reason that a knock is refused for, in the order of the steps.
     pub const ALL: [Self; 14] = [
         Self::Shape,
         Self::Tag,
@@ -85,6 +87,7 @@ impl Reason {
             Self::Older => "older",
             Self::Record => "record",
             Self::Backend => "backend",
+            Self::Sequence => "sequence",
         }
     }
 
@@ -101,6 +104,7 @@ impl Reason {
             Self::Replay | Self::Record => 7,
             Self::Policy | Self::Code | Self::Enroll => 8,
             Self::Older | Self::Backend => 9,
+            Self::Sequence => 0,
         }
     }
 }
@@ -164,6 +168,13 @@ impl Refused {
             detail: detail.into(),
             count: 1,
         }
+    }
+
+    /// The same, from this address and no one port of it.
+    #[must_use]
+    pub fn from_address(mut self, source: IpAddr) -> Self {
+        self.source = Some(source.to_canonical().to_string());
+        self
     }
 
     /// The same, known to be this client's.

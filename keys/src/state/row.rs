@@ -58,6 +58,20 @@ impl GrantRow {
     }
 }
 
+/// What is used up of a one-time or rolling sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SequenceRow {
+    /// The sequence's name.
+    pub name: String,
+    /// A rolling sequence: which key and which length of a step `next` is of.
+    #[serde(with = "digest")]
+    pub key: [u8; 32],
+    /// A rolling sequence: the first time step that was not used and did not pass.
+    pub next: u64,
+    /// One-time sequences: digests of those that were used or passed over.
+    pub used: Vec<u64>,
+}
+
 /// A device that became a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrollmentRow {

@@ -41,6 +41,16 @@ pub(super) fn status(answer: &Value) -> String {
     line(&mut out, "dropped", &counts(&answer["dropped"], true));
     line(&mut out, "forwarded", &answer["forwarded"].to_string());
     line(&mut out, "scans", &scans(&answer["scans"]));
+    let sequences = &answer["sequences"];
+    if !sequences.is_null() {
+        let (opened, failed) = (&sequences["opened"], &sequences["failed"]);
+        let names = list(&sequences["sequences"], text);
+        line(
+            &mut out,
+            "sequences",
+            &format!("{names}: opened {opened}, failed {failed}"),
+        );
+    }
     out
 }
 
@@ -101,7 +111,10 @@ pub(super) fn explain(answer: &Value) -> String {
         } else {
             String::new()
         };
-        let reason = format!("{} (step {})", text(&refused["reason"]), refused["step"]);
+        // Sequences are no part of the protocol: no step of it is theirs.
+        let step = refused["step"].as_u64().filter(|step| *step > 0);
+        let step = step.map_or(String::new(), |step| format!(" (step {step})"));
+        let reason = text(&refused["reason"]) + &step;
         [
             text(&refused["at"]),
             text(&refused["source"]),

@@ -77,7 +77,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
         nftables: nftables::named_chain(raw, findings),
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),
-        guard: scan_guard::guard(raw, &services, findings),
+        guard: scan_guard::guard(raw, &services, &sequences, findings),
         listen,
         services,
         sequences,

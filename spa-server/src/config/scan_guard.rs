@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawScanGuard, Text, items};
-use super::{BackendKind, Config, LONGEST_DURATION, PortRange, Protocol, Service};
+use super::{BackendKind, Config, LONGEST_DURATION, PortRange, Protocol, Sequence, SequenceKind, Service};
 
 /// Each is a socket of the daemon.
 const MOST_DECOYS: usize = 16;
@@ -84,11 +84,16 @@ impl fmt::Display for GuardMode {
 }
 
 /// What is written, or nothing when the section is not there.
-pub(super) fn guard(raw: &RawConfig, services: &[Service], findings: &mut Findings<'_>) -> Option<Guard> {
+pub(super) fn guard(
+    raw: &RawConfig,
+    services: &[Service],
+    sequences: &[Sequence],
+    findings: &mut Findings<'_>,
+) -> Option<Guard> {
     let section = raw.scan_guard.as_ref()?;
     let typed = section.get_ref();
     let guard = read(typed, findings);
-    check_decoys(typed, services, findings);
+    check_decoys(typed, services, sequences, findings);
     check_points(&guard, typed, findings);
     match guard.mode {
         GuardMode::Report => warn_idle(typed, findings),
@@ -157,18 +162,31 @@ fn decoys(typed: &RawScanGuard, findings: &mut Findings<'_>) -> Vec<u16> {
     decoys
 }
 
-fn check_decoys(typed: &RawScanGuard, services: &[Service], findings: &mut Findings<'_>) {
+fn check_decoys(typed: &RawScanGuard, services: &[Service], sequences: &[Sequence], findings: &mut Findings<'_>) {
     for text in items(&typed.decoys) {
         let Ok(decoy) = text.get_ref().parse::<PortRange>() else {
             continue;
         };
         let has = |service: &&Service| service.ports.iter().any(|ports| ports.overlaps(&decoy));
-        if let Some(service) = services.iter().find(has) {
-            let what = format!(
-                "{decoy} is a port of service {}: its users would be suspects",
-                service.name
+        let knocks = |sequence: &&Sequence| match &sequence.kind {
+            SequenceKind::Fixed(stages) => stages
+                .iter()
+                .any(|stage| decoy.contains(Protocol::of(stage.transport), stage.port.get())),
+            SequenceKind::OneTime(_) | SequenceKind::Rolling(_) => false,
+        };
+        let owner = services
+            .iter()
+            .find(has)
+            .map(|service| format!("service {}", service.name));
+        let owner = owner.or_else(|| {
+            let found = sequences.iter().find(knocks);
+            found.map(|sequence| format!("sequence {}", sequence.name))
+        });
+        if let Some(owner) = owner {
+            let finding = Finding::error(
+                "decoy-in-use",
+                format!("{decoy} is a port of {owner}: its users would be suspects"),
             );
-            let finding = Finding::error("decoy-of-service", what);
             findings.at(
                 &text.span(),
                 finding.with_try("a port that nobody has a reason to touch"),
@@ -329,7 +347,7 @@ mod tests {
             error bad-decoy 7:30 "tcp/1-9" is a range: each decoy is one port -> tcp/23
             error bad-decoy 7:51 "tcp/23" stands here twice -> tcp/23
         `decoys = ["tcp/22"]`
-            error decoy-of-service 7:11 tcp/22 is a port of service ssh: its users would be suspects -> a port that nobody has a reason to touch
+            error decoy-in-use 7:11 tcp/22 is a port of service ssh: its users would be suspects -> a port that nobody has a reason to touch
         `report-at = 1`
             error out-of-range 7:13 report-at is 1; it goes from 2 to 1000 -> report-at = 2
         `report-at = 11`
@@ -351,6 +369,14 @@ mod tests {
         `decoy = ["tcp/23"]`
             error unknown-key 7:1 decoy is no key of [scan-guard] -> decoys
         "#);
+    }
+
+    #[test]
+    fn a_decoy_is_no_port_of_a_sequence() {
+        let sequence = "[[sequence]]\nname = \"card\"\nknocks = [\"7311/tcp\", \"23/tcp\", \"9040/udp\"]\nwithin = \"10s\"\nservice = \"ssh\"\n";
+        let findings = told(&(with("decoys = [\"tcp/23\"]") + sequence));
+        let decoy: Vec<&str> = findings.lines().filter(|line| line.contains("decoy")).collect();
+        insta::assert_snapshot!(decoy.join("\n"), @"error decoy-in-use 7:11 tcp/23 is a port of sequence card: its users would be suspects -> a port that nobody has a reason to touch");
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn sequence(typed: &Spanned<RawSequence>, taken: &Taken<'_>, findings: &mut Find
     let name = service::checked_name(raw.name.as_ref(), "sequence", &span, findings);
     let service = opened(raw, &span, taken.services, findings);
     let kind = kind::kind(typed, &name, taken, findings);
-    if let SequenceKind::Fixed(_) = kind {
+    if matches!(&kind, SequenceKind::Fixed(stages) if !stages.is_empty()) {
         let text = format!(
             "sequence {name} (replayable): whoever sees it once on its way can open {service} with it from anywhere"
         );

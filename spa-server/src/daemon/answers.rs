@@ -104,6 +104,7 @@ impl Daemon {
             },
             "forwarded": load(&counters.forwarded),
             "scans": self.scans(),
+            "sequences": self.sequence_state(),
         })
     }
 

@@ -135,8 +135,13 @@ impl Guard {
 impl Daemon {
     /// Takes up the configuration: at start, and after a reload.
     pub(super) fn configure_guard(&mut self) {
+        self.guard.patrol.configure(self.config.guard.as_ref());
+        if !self.config.bans() {
+            // The backends have let everybody in.
+            self.guard.bans = Bans::default();
+            self.guard.unsaved = true;
+        }
         let guard = self.config.guard.as_ref();
-        self.guard.patrol.configure(guard);
         let decoys: Vec<u16> = guard
             .filter(|_| !self.dry_run)
             .map_or(Vec::new(), |guard| guard.decoys.clone());
@@ -199,12 +204,15 @@ impl Daemon {
             at_once: guard.bans_at_once,
             a_minute: guard.bans_a_minute,
         };
-        match self
-            .guard
-            .bans
-            .add(source, now.uptime + guard.ban_for, now.uptime, &caps)
-        {
-            Ok(ban) => self.put_ban(ban, sighting, now.wall.saturating_add(guard.ban_for)),
+        let is_new = !self.guard.bans.iter().any(|ban| ban.source == source);
+        let end = now.uptime + guard.ban_for;
+        match self.guard.bans.add(source, end, now.uptime, &caps) {
+            Ok(ban) => {
+                self.put_ban(ban);
+                if is_new {
+                    self.say_ban(sighting, now.wall.saturating_add(guard.ban_for));
+                }
+            }
             Err(full) => {
                 let why = match full {
                     Full::AtOnce => format!("{} bans are in force (bans-at-once)", caps.at_once),
@@ -215,17 +223,20 @@ impl Daemon {
         }
     }
 
-    fn put_ban(&mut self, ban: Ban, sighting: &Sighting, until: UnixTime) {
-        let remaining = ban.end.saturating_sub(clock::uptime());
+    fn put_ban(&mut self, ban: Ban) {
         let banned = Banned {
             network: ban.source,
-            remaining,
+            remaining: ban.end.saturating_sub(clock::uptime()),
         };
         if self.doors.ban(&banned).is_err() {
             // Reported; what did not work is tried again by the next look.
             warn!(source = %ban.source, "not shut out everywhere");
         }
         self.guard.unsaved = true;
+        self.keep_bans();
+    }
+
+    fn say_ban(&self, sighting: &Sighting, until: UnixTime) {
         let verb = if self.dry_run { "would be shut out" } else { "shut out" };
         let (source, until) = (sighting.source, format_time(until));
         let (ports, probes) = (tell::ports(sighting), tell::probes(sighting));
@@ -263,9 +274,10 @@ impl Daemon {
             self.guard.unsaved = true;
             info!(%source, "let in again: its time is over");
         }
-        if self.config.guard.is_some() {
-            self.review_bans();
+        if self.guard.host.slow.is_none_or(|last| last + HOST_EVERY <= now) {
+            self.look_around(now);
         }
+        self.review_bans();
         let wanted = self.banned(now);
         self.doors.check_bans(&wanted);
         self.keep_bans();
@@ -399,6 +411,9 @@ impl Daemon {
         serves.extend(answered_ports());
         for port in &self.config.listen.ports {
             serves.insert(Protocol::Udp, *port);
+        }
+        for (protocol, port) in self.sequences.ports() {
+            serves.insert(protocol, port);
         }
         match listeners() {
             Ok(listeners) => listeners.iter().for_each(|own| serves.insert(own.protocol, own.port)),

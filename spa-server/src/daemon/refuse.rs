@@ -43,12 +43,17 @@ impl Daemon {
         self.refusals.add(refused);
     }
 
+    /// Keeps and logs a refusal that is counted elsewhere.
+    pub(super) fn note_refused(&mut self, refused: Refused) {
+        self.log_limit.log(&refused, clock::uptime());
+        self.refusals.keep(refused);
+    }
+
     /// Keeps and logs a refusal that a capture thread has counted.
     pub(super) fn note_sample(&mut self, sample: &Sample) {
         let detail = sample.reason.to_string();
         let refused = Refused::new(clock::wall(), sample.source, Reason::from(&sample.reason), detail);
-        self.log_limit.log(&refused, clock::uptime());
-        self.refusals.keep(refused);
+        self.note_refused(refused);
     }
 }
 

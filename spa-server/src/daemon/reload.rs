@@ -9,6 +9,7 @@ use spa_keys::{Changes, Exit, Failure};
 use spa_proto::{Gateway, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
+use super::sequences::Prepared;
 use super::{Daemon, Loaded, start};
 use crate::backend::BackendError;
 use crate::capture::Capture;
@@ -107,6 +108,13 @@ impl Daemon {
                 return Err(why);
             }
         };
+        let prepared = match self.prepare_sequences(&config) {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                self.put_rules_back();
+                return Err(why);
+            }
+        };
         self.take_gateway(gateway);
         // By the old backends, which know how such a service's doors and connections are ended.
         self.end_grants("its service is gone", |key, _| {
@@ -119,6 +127,8 @@ impl Daemon {
                 .retain(|name, _| self.config.listen.interfaces.contains(name));
             self.capture = capture;
         }
+        let addresses = start::listen(&self.config).addresses;
+        self.sequences.take(prepared, addresses);
         self.refresh_addresses();
         self.watch_tables();
         self.review_grants();
@@ -170,6 +180,19 @@ impl Daemon {
             Err(error) => {
                 let what = format!("no thread could be started: {error}");
                 Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
+            }
+        }
+    }
+
+    /// Here one that cannot be used stands in the way: the old ones are whole.
+    fn prepare_sequences(&self, config: &Config) -> Result<Prepared, Refusal> {
+        let prepared = self.sequences.prepare(config, &self.paths, self.guard.patrol());
+        let (prepared, unusable) = prepared.map_err(|error| Refusal::Failure(start::no_thread(error)))?;
+        match unusable.into_iter().next() {
+            None => Ok(prepared),
+            Some(one) => {
+                let what = one.to_string();
+                Err(Refusal::Failure(Failure { what, ..one.failure }))
             }
         }
     }

@@ -64,7 +64,7 @@ impl Daemon {
         let folders = watch_folders(&paths)?;
         let keys = KeyDirectory::load(&paths.clients, &paths.invites).map_err(Failure::from)?;
         keys.broken().for_each(|(.., broken)| say_broken(broken));
-        let journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
+        let mut journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
         let doors = if dry_run {
             Doors::recording(&config)
         } else {
@@ -81,8 +81,9 @@ impl Daemon {
             event_sender.clone(),
             Arc::default(),
         );
-        let capture = capture.map_err(|e| Failure::new(Exit::Failed, format!("no thread could be started: {e}")))?;
+        let capture = capture.map_err(no_thread)?;
         let (request_sender, requests) = mpsc::channel(16);
+        let sequences = super::sequences::SequenceWatch::new(&mut journal);
         let mut daemon = Self {
             dry_run,
             started: now.wall,
@@ -99,6 +100,7 @@ impl Daemon {
             pins: super::pins::Pins::default(),
             guard: super::guard::Guard::new(),
             accepted: Accepted::default(),
+            sequences,
             interfaces: std::collections::BTreeMap::new(),
             capture,
             events,
@@ -113,6 +115,8 @@ impl Daemon {
             paths,
         };
         daemon.take_over()?;
+        daemon.begin_sequences().map_err(no_thread)?;
+        daemon.configure_guard();
         daemon.trial.expect(waits);
         daemon.begin_with(undoing, &source);
         daemon.control = daemon.listen_for_commands(request_sender)?;
@@ -153,7 +157,6 @@ impl Daemon {
         self.doors.reconcile(&openings).map_err(failure)?;
         self.shut_overdue(&overdue);
         self.take_over_bans();
-        self.configure_guard();
         self.say_clock();
         Ok(())
     }
@@ -271,6 +274,10 @@ fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration
             .hint("spa-server run --dry-run")),
         Err(error) => Err(Failure::new(Exit::Failed, error)),
     }
+}
+
+pub(super) fn no_thread(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("no thread could be started: {error}"))
 }
 
 /// Where knocks are for, as configured: the gateway's own addresses.

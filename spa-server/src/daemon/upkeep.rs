@@ -54,6 +54,7 @@ impl Daemon {
             self.grants.next_event(),
             self.journal.waits_until(),
             self.trial.due(),
+            self.sequences.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
         next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
@@ -81,6 +82,7 @@ impl Daemon {
                 debug!("ends of grants cannot be recorded yet: {error}");
             }
         }
+        self.look_after_sequences(now);
         if self.timers.sweep <= now {
             self.timers.sweep = now + SWEEP_EVERY;
             self.sweep();
@@ -96,6 +98,7 @@ impl Daemon {
         match self.journal.end_wait(now, clock::wall()) {
             Ok(true) => {
                 info!("a new replay record is begun");
+                self.forget_sequences();
                 self.roll_forward();
             }
             Ok(false) => {}
@@ -140,7 +143,9 @@ impl Daemon {
 
     /// Tells the sieves which addresses are the gateway's own now.
     pub(super) fn refresh_addresses(&mut self) {
-        self.gateway.sieve_mut().listen(start::listen(&self.config));
+        let listen = start::listen(&self.config);
+        self.sequences.read_addresses(listen.addresses.clone());
+        self.gateway.sieve_mut().listen(listen);
         self.capture.set_sieve(self.gateway.sieve().clone());
         self.look_around_anew();
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use ipnet::IpNet;
 use spa_keys::client::{parse_length, parse_source};
 use spa_keys::units::parse_time;
@@ -70,6 +70,9 @@ pub enum Command {
     /// Change what a client may do; comments in its file stay
     #[command(after_help = "Example: spa-keys set alice-phone --services ssh,db --expires 2027-01-01")]
     Set(SetArgs),
+    /// The key of a rolling sequence: make it, print a card, or a profile for a device
+    #[command(after_help = "Example: spa-keys sequence card --new\n         spa-keys sequence card --next 10")]
+    Sequence(SequenceArgs),
     /// The gateway's own keys
     Gateway {
         #[command(subcommand)]
@@ -86,6 +89,22 @@ pub enum GatewayCommand {
         #[arg(long)]
         secrets: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true))]
+pub struct SequenceArgs {
+    /// The sequence's name in server.toml
+    pub name: ClientName,
+    /// Make its key
+    #[arg(long, group = "what")]
+    pub new: bool,
+    /// Print the next N sequences, the one of now first: a card to carry
+    #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub next: Option<u16>,
+    /// Print the file of a device that knocks by itself; it holds the key
+    #[arg(long, group = "what")]
+    pub profile: bool,
 }
 
 /// What a new client may do.

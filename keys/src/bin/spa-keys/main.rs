@@ -11,6 +11,7 @@ mod gateway;
 mod invite;
 mod last;
 mod list;
+mod sequence;
 mod server;
 
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Restore { name } => change::restore(&context, &name),
         Command::Remove { name } => change::remove(&context, &name),
         Command::Set(args) => change::set(&context, args),
+        Command::Sequence(args) => sequence::run(&context, &args),
         Command::Gateway {
             command: GatewayCommand::Show { secrets },
         } => gateway::show(&context, secrets),

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use spa_keys::file::{Limits, read_text};
+use spa_keys::rolling::RollingTyped;
 use spa_keys::{Exit, Failure, Fault, Host, LoadError, ServiceHint, ServiceHints, ServicePort};
 use spa_proto::ServiceName;
+use spa_proto::sequence::Rolling;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -75,6 +78,68 @@ impl Server {
         )
         .or_else(|_| ServiceHints::new(services.iter().map(bare).collect()))
         .map_err(|error| Failure::new(Exit::Usage, error).hint("a shorter list of services"))
+    }
+}
+
+/// One rolling sequence as server.toml describes it.
+#[derive(Debug)]
+pub struct RollingServer {
+    pub host: Option<Host>,
+    pub service: String,
+    pub rolling: Rolling,
+}
+
+/// The part of server.toml that describes sequences; all else is passed over.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawSequences {
+    sequence: Vec<RawSequence>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct RawSequence {
+    name: String,
+    service: String,
+    rolling: bool,
+    range: Option<String>,
+    except: Vec<i64>,
+    length: Option<i64>,
+    step: Option<String>,
+    transport: Option<String>,
+}
+
+impl RollingServer {
+    pub fn load(path: &Path, name: &str) -> Result<Self, Failure> {
+        let host = Server::load(path)?.host;
+        let text = read_text(path, Limits::CONFIG)?;
+        let raw: RawSequences = toml::from_str(&text).map_err(|error| {
+            let fault = Fault::at(&text, &error.span().unwrap_or_default(), error.message());
+            Failure::from(LoadError::fault(path, fault))
+        })?;
+        let found = raw.sequence.into_iter().find(|sequence| sequence.name == name);
+        let Some(found) = found.filter(|sequence| sequence.rolling) else {
+            let what = format_args!("server.toml has no rolling sequence {name}");
+            let failure = Failure::new(Exit::Config, what);
+            return Err(failure.hint(format!("[[sequence]] with name = \"{name}\" and rolling = true")));
+        };
+        let typed = RollingTyped {
+            name,
+            range: found.range.as_deref(),
+            except: &found.except,
+            length: found.length,
+            step: found.step.as_deref(),
+            transport: found.transport.as_deref(),
+        };
+        let rolling = typed.read().map_err(|fault| {
+            let failure = Failure::new(Exit::Config, format_args!("sequence {name}: {fault}"));
+            failure.hint("spa-server check")
+        })?;
+        Ok(Self {
+            host,
+            service: found.service,
+            rolling,
+        })
     }
 }
 
