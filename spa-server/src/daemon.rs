@@ -137,7 +137,7 @@ impl Daemon {
             let pause = self.until_next(clock::uptime());
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
-                Some(sighting) = self.guard.next() => self.on_sighting(&sighting),
+                Some(sighting) = self.guard.next() => self.on_sighting(sighting),
                 Some(event) = self.sequences.next() => self.on_probe(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = tokio::time::sleep(pause) => self.on_time(),

@@ -27,8 +27,10 @@ use crate::scan::{Ban, Bans, Caps, Phase, Sighting, Spared as Full};
 
 /// A scan has come to its end when nothing was seen of it for so long.
 const QUIET: Duration = Duration::from_secs(30);
-/// How often listening sockets are looked at, at most.
-const SOCKETS_EVERY: Duration = Duration::from_secs(5);
+/// How often listening sockets are looked at, at most: so long a sighting may have to wait for it.
+const SOCKETS_EVERY: Duration = Duration::from_millis(500);
+/// Sightings that wait for it.
+const MOST_PENDING: usize = 256;
 /// How often routes, resolvers and published ports are: a program may be started for it.
 const HOST_EVERY: Duration = Duration::from_mins(1);
 /// Scans that status tells of, those that are over too.
@@ -38,6 +40,7 @@ const TOLD: usize = 100;
 pub(super) struct Guard {
     patrol: Arc<Patrol>,
     sightings: mpsc::Receiver<Sighting>,
+    pending: Vec<Sighting>,
     bans: Bans,
     decoys: Decoys,
     /// The last scans, newest last.
@@ -70,6 +73,7 @@ impl Guard {
         Self {
             patrol,
             sightings,
+            pending: Vec::new(),
             bans: Bans::default(),
             decoys: Decoys::default(),
             told: Vec::new(),
@@ -175,10 +179,33 @@ impl Daemon {
         self.keep_bans();
     }
 
+    /// A source is suspect: judged by what serves at that moment, which is looked at only so often.
+    pub(super) fn on_sighting(&mut self, sighting: Sighting) {
+        if self.guard.pending.len() < MOST_PENDING {
+            self.guard.pending.push(sighting);
+        }
+        self.judge_pending(clock::uptime());
+    }
+
+    /// When sightings that wait can be judged.
+    pub(super) fn sightings_due(&self) -> Option<Duration> {
+        let looked = self.guard.host.sockets.unwrap_or_default();
+        (!self.guard.pending.is_empty()).then_some(looked + SOCKETS_EVERY)
+    }
+
+    pub(super) fn judge_pending(&mut self, now: Duration) {
+        if self.sightings_due().is_none_or(|due| due > now) {
+            return;
+        }
+        self.look_around(now);
+        for sighting in std::mem::take(&mut self.guard.pending) {
+            self.judge_sighting(&sighting);
+        }
+    }
+
     /// What is said of a source, and whether it is shut out.
-    pub(super) fn on_sighting(&mut self, sighting: &Sighting) {
+    fn judge_sighting(&mut self, sighting: &Sighting) {
         let now = clock::now();
-        self.look_around(now.uptime);
         let serves = |post: &mut crate::guard::patrol::Post| post.judge.reconsider(sighting.source, &post.scope.serves);
         // What has begun to serve since is no scanner's port.
         let Some(judged) = self.guard.patrol.with(serves).flatten() else {

@@ -54,6 +54,7 @@ impl Daemon {
             self.grants.next_event(),
             self.journal.waits_until(),
             self.trial.due(),
+            self.sightings_due(),
             self.sequences.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
@@ -66,6 +67,7 @@ impl Daemon {
         // First: nothing below may mend rules by a configuration that is not to be in force any more.
         self.look_after_trial(now);
         self.end_wait(now);
+        self.judge_pending(now);
         if self.grants.next_event().is_some_and(|next| next <= now) {
             self.end_due_grants(now);
             self.forget_grants(now);

@@ -36,7 +36,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    const LINES_PER_SECOND: u32 = 10;
+    const LINES_PER_SECOND: u32 = 20;
 
     /// Whether another line may be written; when a new second begins, how many were not in the one before.
     pub fn allow(&mut self, now: Duration) -> (bool, u32) {
@@ -75,8 +75,8 @@ mod tests {
     fn so_many_lines_a_second() {
         let mut limit = Limit::default();
         let mut allowed = |ms| limit.allow(Duration::from_millis(ms));
-        let count = (0..25).filter(|_| allowed(5_000).0).count();
-        assert_eq!(count, 10);
+        let count = (0..35).filter(|_| allowed(5_000).0).count();
+        assert_eq!(count, 20);
         assert_eq!(allowed(6_000), (true, 15));
     }
 }
