@@ -5,6 +5,7 @@ mod bans;
 mod check;
 mod close_overdue;
 mod confirm;
+mod decoys;
 mod init;
 mod report;
 mod run;

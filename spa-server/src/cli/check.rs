@@ -7,6 +7,7 @@ use std::time::Duration;
 use spa_keys::units::format_time;
 use spa_keys::{ClientState, Exit, GatewayKey, KeyDirectory, LoadError, Paths};
 
+use super::decoys;
 use crate::backend::nftables::later;
 use crate::backend::{existing, families, iptables};
 use crate::check::{Access, Report};
@@ -61,6 +62,7 @@ fn report(paths: &Paths) -> Report {
                 .map(|finding| finding.in_file(&paths.config)),
         );
         findings.extend(reachable(config));
+        findings.extend(decoys::taken(config, paths));
         findings.extend(inspect_all(config, paths));
     }
     Report::new(loaded, access).with(findings)

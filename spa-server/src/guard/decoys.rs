@@ -32,7 +32,9 @@ impl Decoys {
     /// opened, and why: it is somebody's who serves there.
     pub fn set(&mut self, ports: &[u16], patrol: &Arc<Patrol>) -> Vec<(u16, io::Error)> {
         let gone: Vec<u16> = self.open.keys().copied().filter(|port| !ports.contains(port)).collect();
-        gone.iter().for_each(|port| self.close(*port));
+        for port in gone {
+            self.close(port);
+        }
         let mut failed = Vec::new();
         for port in ports
             .iter()

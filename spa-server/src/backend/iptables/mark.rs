@@ -38,7 +38,7 @@ impl Marker {
         let tells = match &mark {
             Mark::Rules { own, leading } => {
                 let leads = !leading.is_empty() || (is_wanted && !self.has_hook(family, place));
-                !own.is_empty() == is_wanted && leads == is_wanted
+                own.is_empty() != is_wanted && leads == is_wanted
             }
             Mark::Digest(_) => true,
         };

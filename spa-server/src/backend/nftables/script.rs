@@ -211,9 +211,9 @@ fn banned(sets: &BTreeSet<SetId>, set: &SetId) -> String {
     let allowed = sets
         .iter()
         .filter(|allow| allow.is_allow() && allow.family == set.family);
-    let spared: String = allowed
-        .map(|allow| format!(" {} != @{}", source(allow), allow.name()))
-        .collect();
+    let spared = allowed.fold(String::new(), |spared, allow| {
+        format!("{spared} {} != @{}", source(allow), allow.name())
+    });
     let (source, name) = (source(set), set.name());
     format!("iif != lo{neighbours} ct state new,invalid,untracked{spared} {source} @{name} drop")
 }

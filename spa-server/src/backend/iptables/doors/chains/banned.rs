@@ -1,6 +1,7 @@
 //! Who is shut out, as rules of a chain of their own: nothing of it ends by itself, the daemon lets in again.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use ipnet::IpNet;
 
@@ -45,17 +46,19 @@ impl Chains {
     }
 
     pub(super) fn list_banned(&mut self, family: Family) -> Result<Vec<ShutOut>, BackendError> {
-        if !self.banned.contains_key(&family) {
-            let mut saved = Saved::parse(&tools::save(family, TABLE)?);
-            let rules = saved.take(&chain_name(BANNED)).unwrap_or_default();
-            self.banned.insert(family, nets(&rules).collect());
-        }
-        let banned = self.banned.get(&family).into_iter().flatten();
+        let banned = match self.banned.entry(family) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let mut saved = Saved::parse(&tools::save(family, TABLE)?);
+                let rules = saved.take(&chain_name(BANNED)).unwrap_or_default();
+                unknown.insert(nets(&rules).collect())
+            }
+        };
         let shut_out = |network: &IpNet| ShutOut {
             network: *network,
             remaining: None,
         };
-        Ok(banned.map(shut_out).collect())
+        Ok(banned.iter().map(shut_out).collect())
     }
 
     fn write_banned(&mut self, family: Family, banned: BTreeSet<IpNet>) -> Result<(), BackendError> {
