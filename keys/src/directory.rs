@@ -390,7 +390,8 @@ fn each_stem(dir: &Path, mut visit: impl FnMut(&str)) -> Result<(), FileError> {
 }
 
 /// The name of a client's or invite's file without `.toml`; nothing for files that are neither.
-pub(crate) fn stem_of(name: &str) -> Option<&str> {
+#[must_use]
+pub fn stem_of(name: &str) -> Option<&str> {
     name.strip_suffix(".toml").filter(|stem| !stem.starts_with('.'))
 }
 

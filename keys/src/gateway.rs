@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rand_core::CryptoRng;
-use spa_proto::{HmacKey, Identity, SecretKey, UnixTime};
+use spa_proto::{HmacKey, Identity, PublicKey, SecretKey, UnixTime};
 use zeroize::Zeroizing;
 
 use crate::fault::Fault;
@@ -80,6 +80,30 @@ impl GatewayKey {
         }
         self.identities.push(DatedIdentity { created, identity });
         Ok(())
+    }
+
+    /// A rotation's first step: a new `S` with a new `K` beside those held.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub fn rotate(&mut self, created: UnixTime, rng: &mut impl CryptoRng) -> Result<(), Fault> {
+        self.add(created, Identity::new(SecretKey::generate(rng), HmacKey::generate(rng)))
+    }
+
+    /// A rotation's last step: takes out every identity with this `S`; says how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when nothing would be left; nothing is taken out then.
+    pub fn drop_identity(&mut self, public: &PublicKey) -> Result<usize, Fault> {
+        let is_it = |held: &DatedIdentity| held.identity.public() == public;
+        let count = self.identities.iter().filter(|held| is_it(held)).count();
+        if count == self.identities.len() {
+            return Err(Fault::whole("a gateway has at least one identity"));
+        }
+        self.identities.retain(|held| !is_it(held));
+        Ok(count)
     }
 
     /// Reads the file's text.
@@ -230,6 +254,19 @@ mod tests {
             key.add(UnixTime::default(), new().identities.remove(0).identity)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn rotation_adds_and_drops_but_never_the_last() {
+        let mut key = new();
+        let old = *key.newest().unwrap().public();
+        assert!(key.drop_identity(&old).is_err());
+        key.rotate(UnixTime::from_secs(1_900_000_000), &mut UnwrapErr(SysRng))
+            .unwrap();
+        assert_eq!(key.drop_identity(&PublicKey([3; 32])).unwrap(), 0);
+        assert_eq!(key.drop_identity(&old).unwrap(), 1);
+        assert_eq!(key.identities().len(), 1);
+        assert_ne!(*key.newest().unwrap().public(), old);
     }
 
     #[test]

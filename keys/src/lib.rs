@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod client;
 pub mod control;
 pub mod directory;
 pub mod escape;
 pub mod exit;
+pub mod export;
 pub mod fault;
 pub mod file;
 pub mod gateway;
@@ -19,7 +21,9 @@ pub mod load;
 pub mod name;
 mod paths;
 pub mod profile;
+pub mod qr;
 pub mod rolling;
+pub mod rotation;
 pub mod state;
 mod table;
 pub mod text;

@@ -17,15 +17,38 @@ use crate::units::{format_duration, parse_duration};
 mod error;
 mod folder;
 mod raw;
+mod sealed;
+mod server;
 #[cfg(test)]
 mod tests;
 
 pub use error::{ProfileError, SyntaxError};
-pub use folder::{Folder, ProfileName, ProfileNameError};
+pub use folder::{Folder, ProfileName, ProfileNameError, Stored};
+pub use sealed::{Cost, Passphrase, Sealed, SealedError};
+pub use server::{Server, ServerError};
 
-/// Everything that a device knows of one gateway. It holds secrets: its file has mode 0600.
+/// Everything that a device knows of one door it may ask for. It holds secrets: its file has mode 0600.
 #[derive(Debug)]
 pub struct Profile {
+    /// The gateway that is asked first.
+    pub home: Membership,
+    /// Gateways that are asked when those before them stay shut, `[[also]]`.
+    pub also: Vec<Membership>,
+    /// For whom doors are opened.
+    pub address: AddressMode,
+    /// Opening needs a one-time code.
+    pub one_time_code: bool,
+    /// STUN servers that tell the public addresses; two must agree.
+    pub stun: Vec<Server>,
+    /// NTP servers that `check` compares the clock with.
+    pub ntp: Vec<Server>,
+    /// What is known of the services; the gateway decides which there are.
+    pub services: BTreeMap<ServiceName, ProfileService>,
+}
+
+/// What this device is at one gateway.
+#[derive(Debug)]
+pub struct Membership {
     /// Where the gateway is.
     pub host: Host,
     /// Its UDP ports in the order of trial.
@@ -40,12 +63,8 @@ pub struct Profile {
     pub psk: Psk,
     /// What the gateway calls this device.
     pub name: ClientName,
-    /// For whom doors are opened.
-    pub address: AddressMode,
-    /// What is known of the services; the gateway decides which there are.
-    pub services: BTreeMap<ServiceName, ProfileService>,
-    /// The public key of the invite that this profile was made from: with the same invite, the same enrollment can be
-    /// sent again.
+    /// The public key of the invite that this was made from: with the same invite, the same enrollment can be sent
+    /// again.
     pub invite: Option<PublicKey>,
 }
 
@@ -79,32 +98,52 @@ impl Profile {
         raw::parse(text)
     }
 
+    /// The gateways in the order of trial.
+    pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        std::iter::once(&self.home).chain(&self.also)
+    }
+
     /// Writes the profile's text, secrets included.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         // More than a profile takes, so that the secrets in it are not moved.
-        let mut out = Zeroizing::new(String::with_capacity(8 * 1024));
+        let mut out = Zeroizing::new(String::with_capacity(16 * 1024));
         out.push_str("# A profile of spa-client. It holds secrets: keep its mode 0600.\n");
-        self.write_gateway(&mut out);
-        self.write_keys(&mut out);
+        self.home.write_place(&mut out);
+        self.write_manner(&mut out);
+        self.home.write_keys(&mut out);
         for (name, service) in &self.services {
             service.write(name, &mut out);
         }
-        if let Some(invite) = &self.invite {
-            out.push_str(
-                "\n# The invite it was made from: enroll with the same one repeats the enrollment.\n[enroll]\n",
-            );
-            line(&mut out, "invite-public-key", &text::encode(invite.as_bytes()));
+        self.home.write_invite("enroll", &mut out);
+        for other in &self.also {
+            out.push_str("\n# Asked when the gateways before it stay shut.\n[[also]]\n");
+            other.write_place(&mut out);
+            other.write_keys(&mut out);
+            other.write_invite("also.enroll", &mut out);
         }
         out
     }
 
-    fn write_gateway(&self, out: &mut String) {
+    fn write_manner(&self, out: &mut String) {
+        let _ = writeln!(out, "address = {}", self.address.to_toml());
+        if self.one_time_code {
+            out.push_str("one-time-code = true\n");
+        }
+        for (key, servers) in [("stun", &self.stun), ("ntp", &self.ntp)] {
+            if !servers.is_empty() {
+                let _ = writeln!(out, "{key} = {}", quoted(servers));
+            }
+        }
+    }
+}
+
+impl Membership {
+    fn write_place(&self, out: &mut String) {
         let ports: Vec<_> = self.ports.numbers().map(|port| port.to_string()).collect();
         line(out, "host", self.host.as_str());
         let _ = writeln!(out, "ports = [{}]", ports.join(", "));
         line(out, "name", self.name.as_str());
-        let _ = writeln!(out, "address = {}", self.address.to_toml());
     }
 
     fn write_keys(&self, out: &mut String) {
@@ -113,6 +152,22 @@ impl Profile {
         line(out, "private-key", &text::encode_secret(self.secret.expose()));
         line(out, "psk", &text::encode_secret(self.psk.expose()));
     }
+
+    fn write_invite(&self, table: &str, out: &mut String) {
+        if let Some(invite) = &self.invite {
+            let _ = writeln!(
+                out,
+                "\n# The invite it was made from: enroll with the same one repeats the enrollment.\n[{table}]"
+            );
+            line(out, "invite-public-key", &text::encode(invite.as_bytes()));
+        }
+    }
+}
+
+/// A list of texts.
+fn quoted<T: std::fmt::Display>(list: &[T]) -> String {
+    let quoted: Vec<_> = list.iter().map(|item| format!("\"{item}\"")).collect();
+    format!("[{}]", quoted.join(", "))
 }
 
 /// Nothing that is written so holds a quote, a backslash or a control character.
@@ -148,14 +203,10 @@ impl AddressMode {
     }
 
     fn to_toml(&self) -> String {
-        let quoted = |address: IpAddr| format!("\"{address}\"");
         match self {
             Self::AsSeen => "\"as-seen\"".into(),
             Self::Resolve => "\"resolve\"".into(),
-            Self::Explicit(_) => {
-                let quoted: Vec<_> = self.named().into_iter().map(quoted).collect();
-                format!("[{}]", quoted.join(", "))
-            }
+            Self::Explicit(_) => quoted(&self.named()),
         }
     }
 }

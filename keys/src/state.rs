@@ -11,8 +11,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use crate::exit::{Exit, Failure};
+use crate::file::check_private;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use spa_proto::{Psk, PublicKey, ReplaySet, UnixTime};
+
+use crate::units;
 
 mod prune;
 mod row;
@@ -40,6 +44,8 @@ const GONE: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("gone");
 const FORMAT: &str = "format";
 const FORMAT_NOW: u64 = 1;
 const GREATEST: &str = "greatest-timestamp";
+/// When the state was made, in seconds.
+const BEGAN: &str = "began";
 
 /// One thing to make durable.
 #[derive(Debug)]
@@ -136,7 +142,10 @@ impl State {
             let database = builder().create_with_backend(redb::backends::FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             open_tables(&transaction)?;
-            transaction.open_table(META)?.insert(FORMAT, FORMAT_NOW)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(FORMAT, FORMAT_NOW)?;
+            meta.insert(BEGAN, units::now().as_secs())?;
+            drop(meta);
             transaction.commit()?;
             File::open(directory)?.sync_all()?;
             Ok(database)
@@ -160,7 +169,7 @@ impl State {
     /// # Errors
     ///
     /// [`StateError::Missing`] and [`StateError::Damaged`], after which nothing may open for a while (step 7);
-    /// [`StateError::Io`] when it cannot be read.
+    /// [`StateError::Open`] when its owner or mode, or the directory's, is wrong; [`StateError::Io`] when it cannot be read.
     pub fn open(directory: &Path, lock: StateLock) -> Result<Self, StateError> {
         Ok(Self {
             database: Some(open_database(directory)?),
@@ -229,6 +238,18 @@ impl State {
         self.read(|transaction| {
             let value = transaction.open_table(META)?.get(GREATEST)?;
             Ok(UnixTime::from_nanos(value.map_or(0, |value| value.value())))
+        })
+    }
+
+    /// When it was made, by the gateway's clock: whatever came earlier it cannot know.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the state cannot be read.
+    pub fn began(&mut self) -> Result<Option<UnixTime>, StateError> {
+        self.read(|transaction| {
+            let value = transaction.open_table(META)?.get(BEGAN)?;
+            Ok(value.map(|value| UnixTime::from_secs(value.value())))
         })
     }
 
@@ -348,12 +369,16 @@ fn builder() -> redb::Builder {
 
 fn open_database(directory: &Path) -> Result<Database, StateError> {
     let path = directory.join(FILE);
+    if directory.is_dir() {
+        private(directory, 0o700)?;
+    }
     if let Err(error) = path.symlink_metadata() {
         return Err(match error.kind() {
             io::ErrorKind::NotFound => StateError::Missing(path),
             _ => StateError::io(&path, &error),
         });
     }
+    private(&path, 0o600)?;
     guarded(&path, || {
         let database = builder().open(&path)?;
         let transaction = database.begin_read()?;
@@ -377,6 +402,11 @@ fn with_all_tables(database: Database, found: &redb::ReadTransaction) -> Result<
         transaction.commit()?;
     }
     Ok(database)
+}
+
+/// Whoever may write here could make a spent timestamp fresh again.
+fn private(path: &Path, mode: u32) -> Result<(), StateError> {
+    check_private(path, mode).map_err(|error| StateError::Open(path.into(), error.into()))
 }
 
 fn open_tables(transaction: &redb::WriteTransaction) -> Result<(), Fault> {
@@ -533,6 +563,17 @@ pub enum StateError {
     Damaged(PathBuf, String),
     /// It cannot be read or written now.
     Io(PathBuf, String),
+    /// Others may read or write it, or own it: what is in it could be anybody's.
+    Open(PathBuf, Failure),
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Open(_, failure) => failure,
+            error => Self::new(Exit::Failed, error),
+        }
+    }
 }
 
 impl StateError {
@@ -549,6 +590,7 @@ impl fmt::Display for StateError {
             Self::Missing(path) => write!(f, "{} is missing", path.display()),
             Self::Damaged(path, what) => write!(f, "{} is damaged: {what}", path.display()),
             Self::Io(path, what) => write!(f, "{}: {what}", path.display()),
+            Self::Open(_, failure) => f.write_str(&failure.what),
         }
     }
 }

@@ -9,106 +9,15 @@ use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 
 use assert_cmd::Command;
-use getrandom::SysRng;
 use insta::assert_snapshot;
-use rand_core::UnwrapErr;
 use serde_json::Value;
-use spa_keys::{Client, GatewayKey, InviteText, text};
-use spa_proto::{SecretKey, UnixTime};
+use spa_keys::{InviteText, text};
 
-const SERVER: &str = "[gateway]\nhost = \"gw.example.net\"\n[listen]\nports = [62201, 53]\n\
-    [[service]]\nname = \"ssh\"\nports = [\"tcp/22\"]\n[[service]]\nname = \"db\"\n";
+mod common;
 
-/// A gateway's directory.
-struct Gateway(tempfile::TempDir);
-
-/// What a command did.
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Gateway {
-    fn new() -> Self {
-        let gateway = Self(tempfile::tempdir().unwrap());
-        gateway.write("server.toml", SERVER, 0o640);
-        let key = GatewayKey::generate(UnixTime::from_secs(1_800_000_000), &mut UnwrapErr(SysRng));
-        key.create(&gateway.path("gateway.key")).unwrap();
-        gateway
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) {
-        // Never through a link: these tests may run as root.
-        drop(fs::remove_file(self.path(name)));
-        fs::File::create_new(self.path(name))
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
-        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
-    }
-
-    fn run(&self, line: &str) -> Done {
-        self.run_with(line, "")
-    }
-
-    fn run_with(&self, line: &str, stdin: &str) -> Done {
-        let mut command = Command::cargo_bin("spa-keys").unwrap();
-        let output = command.arg("--dir").arg(self.0.path()).args(line.split_whitespace());
-        let output = output.write_stdin(stdin).output().unwrap();
-        let text = |octets: Vec<u8>| {
-            let text = String::from_utf8(octets).unwrap();
-            text.replace(self.0.path().to_str().unwrap(), "DIR")
-        };
-        Done {
-            code: output.status.code().unwrap(),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
-    }
-
-    fn json(&self, line: &str) -> Value {
-        let done = self.run(&format!("{line} --json"));
-        assert_eq!(done.code, 0, "{}", done.err);
-        serde_json::from_str(&done.out).unwrap()
-    }
-
-    /// A client added by hand; returns its public key.
-    fn add(&self, name: &str, more: &str) -> String {
-        let key = key();
-        let done = self.run_with(
-            &format!("add {name} --public-key {key} --psk-file - --services ssh {more}"),
-            &psk(),
-        );
-        assert_eq!(done.code, 0, "{}", done.err);
-        key
-    }
-
-    fn client(&self, name: &str) -> Client {
-        Client::load(&self.path(&format!("clients.d/{name}.toml"))).unwrap()
-    }
-}
-
-fn key() -> String {
-    text::encode(SecretKey::generate(&mut UnwrapErr(SysRng)).public().as_bytes())
-}
-
-fn psk() -> String {
-    text::encode(&[7; 32])
-}
-
-/// Exit code, then stderr; stdout must be empty.
-fn refused(done: &Done) -> String {
-    assert_eq!(done.out, "");
-    format!("{}\n{}", done.code, done.err.trim_end())
-}
+use common::{Gateway, SERVER, key, psk, refused};
 
 #[test]
 fn an_invite_is_alone_on_stdout() {
@@ -182,7 +91,13 @@ fn wrong_usage_is_64() {
         "invite bob --services ssh --valid 0s",
         "invite bob --services ssh --expires tomorrow",
         "invite bob --services ssh --sources 10.0.0.1/8",
-        "invite bob --services ssh --pin",
+        "invite bob --services ssh --one-time-code=7",
+        "invite bob --services ssh --widen /8",
+        "invite bob --services ssh --widen /24,/25",
+        "rename alice",
+        "export ../alice",
+        "import /etc/passwd",
+        "gateway rotate --valid 31d",
         "invite ../bob --services ssh",
         "invite .bob --services ssh",
         "show a/b",
@@ -258,7 +173,7 @@ fn an_invite_needs_a_host() {
     error: server.toml does not say where the gateway is
       try: these two lines in server.toml: [gateway] and host = "gw.example.net"
     "#);
-    assert!(fs::read_dir(gateway.path("invites.d")).unwrap().next().is_none());
+    assert!(!gateway.path("invites.d").exists());
 }
 
 #[test]
@@ -426,10 +341,10 @@ no client and no invite
     assert_eq!(done.code, 0);
     let ends = done.out.rsplit("  ").next().unwrap().trim().to_owned();
     assert_snapshot!(done.out.replace(&ends, "ENDS"), @"
-    CLIENT  STATE    SERVICES  EXPIRES               LAST KNOCK  FROM
-    anna    active   ssh       -                     -           -
-    broken  broken   -         -                     -           -
-    ci      expired  ssh       2020-01-01T00:00:00Z  -           -
+    CLIENT  STATE    SERVICES  EXPIRES                      LAST KNOCK  FROM  IDENTITY
+    anna    active   ssh       -                            -           -     -
+    broken  broken   -         -                            -           -     -
+    ci      expired  ssh       2020-01-01T00:00:00Z (over)  -           -     -
 
     INVITE  STATE  SERVICES  ENDS
     bob     live   ssh       ENDS
@@ -561,7 +476,15 @@ fn every_command_has_an_example() {
         "restore",
         "remove",
         "set",
+        "rename",
+        "export",
+        "import",
+        "backup",
+        "reset-replay",
         "gateway show",
+        "gateway rotate",
+        "gateway reinvite",
+        "gateway drop",
     ] {
         let mut command = Command::cargo_bin("spa-keys").unwrap();
         let output = command.args(line.split_whitespace()).arg("--help").output().unwrap();
@@ -570,5 +493,46 @@ fn every_command_has_an_example() {
             String::from_utf8(output.stdout).unwrap().contains("Example: spa-keys "),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn rolling_sequences() {
+    let gateway = Gateway::new();
+    let rolling = "[[sequence]]\nname = \"card\"\nservice = \"ssh\"\nrolling = true\nstep = \"1d\"\n\
+        [[sequence]]\nname = \"fixed\"\nservice = \"ssh\"\nknocks = [\"1/tcp\"]\n";
+    gateway.write("server.toml", &format!("{SERVER}{rolling}"), 0o640);
+    let absent = gateway.run("sequence card --next 3");
+    assert_eq!((absent.code, absent.out.as_str()), (78, ""));
+    assert!(
+        absent.err.contains("try: spa-keys sequence card --new"),
+        "{}",
+        absent.err
+    );
+    assert_eq!(gateway.run("sequence card --new").code, 0);
+    assert_eq!(
+        gateway.path("sequences.d/card.key").metadata().unwrap().mode() & 0o777,
+        0o600
+    );
+    let again = gateway.run("sequence card --new");
+    assert_eq!((again.code, again.out.as_str()), (1, ""));
+    let card = gateway.run("sequence card --next 3");
+    assert_eq!((card.code, card.err.as_str()), (0, ""));
+    assert_eq!(card.out.matches("[ ] 20").count(), 3, "{}", card.out);
+    assert!(card.out.contains("knock -d 200 gw.example.net "), "{}", card.out);
+    let key = fs::read_to_string(gateway.path("sequences.d/card.key")).unwrap();
+    assert!(!card.out.contains(key.trim()), "a card does not hold the key");
+    let profile = gateway.run("sequence card --profile");
+    assert!(profile.out.contains(key.trim()) && !profile.err.contains(key.trim()));
+    for (line, code) in [
+        ("sequence card", 64),
+        ("sequence card --next 0", 64),
+        ("sequence card --next 3 --new", 64),
+        ("sequence fixed --new", 78),
+        ("sequence other --new", 78),
+        ("sequence ../card --new", 64),
+    ] {
+        let refused = gateway.run(line);
+        assert_eq!((refused.code, refused.out.as_str()), (code, ""), "{line}");
     }
 }

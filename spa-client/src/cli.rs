@@ -1,17 +1,21 @@
 //! What can be typed.
 
-mod sequence;
-
 use std::ffi::OsString;
-use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::time::Duration;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
-use spa_keys::Host;
-use spa_keys::profile::{ProfileName, host, seconds};
-use spa_proto::{Address, ServiceName};
+use clap::{ColorChoice, Parser, Subcommand};
 
+mod access;
+mod enroll;
+mod profile;
+mod sequence;
+mod values;
+
+pub(crate) use access::{
+    AddressArgs, CheckArgs, CloseArgs, CodeArgs, OpenArgs, PassArgs, ProxyArgs, RelayArgs, SshArgs, TargetArgs,
+    WatchArgs,
+};
+pub(crate) use enroll::EnrollArgs;
+pub(crate) use profile::{ForgetArgs, ListArgs, PasswdArgs, RenameArgs, ShowArgs, SshConfigArgs};
 pub(crate) use sequence::KnockArgs;
 
 // No `Debug` down to where an invite may stand: it is a secret until it is spent.
@@ -26,6 +30,9 @@ pub(crate) use sequence::KnockArgs;
     after_help = "Example: spa-client open gw.example.net ssh --wait"
 )]
 pub(crate) struct Cli {
+    /// Read a profile's passphrase from this file descriptor instead of asking on the terminal
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) passphrase_fd: Option<u16>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -50,96 +57,47 @@ pub(crate) enum Command {
         spa-client knock --rolling gw"
     )]
     Knock(KnockArgs),
+    /// Open the door, wait until it is open, and run ssh
+    #[command(after_help = "Examples: spa-client ssh gw.example.net -l anna\n          \
+        spa-client ssh gw.example.net -l anna -- uptime\n          \
+        spa-client ssh gw.example.net anna@inside.example.net\n\
+        Options of spa-client stand before PROFILE; all after it is ssh's. Without a host there, ssh goes to the\n\
+        gateway's; what follows -- is then the command to run.")]
+    Ssh(SshArgs),
+    /// Open the door and be the connection: OpenSSH's ProxyCommand
+    #[command(
+        after_help = "Example, in ~/.ssh/config: ProxyCommand spa-client proxy gw.example.net %h %p\n\
+        `spa-client ssh-config PROFILE` prints the whole block."
+    )]
+    Proxy(ProxyArgs),
+    /// Connect, without a knock: what `ssh` gives to OpenSSH once the door is open
+    #[command(hide = true)]
+    Relay(RelayArgs),
+    /// Print what to put into ~/.ssh/config
+    #[command(after_help = "Example: spa-client ssh-config gw.example.net >>~/.ssh/config")]
+    SshConfig(SshConfigArgs),
+    /// Keep a door open: renew it before its end, and knock again when this device's address changes
+    #[command(after_help = "Example: spa-client watch gw.example.net ssh --for 10m")]
+    Watch(WatchArgs),
+    /// Look what works from here: clock, names, routes, the gateway's ports
+    #[command(after_help = "Example: spa-client check gw.example.net\n\
+        It knocks at each port of the gateway and shuts the door again, unless --no-knock.")]
+    Check(CheckArgs),
     /// List the profiles
     #[command(after_help = "Example: spa-client profiles --json")]
     Profiles(ListArgs),
     /// Show a profile without its secrets
     #[command(after_help = "Example: spa-client show gw.example.net")]
     Show(ShowArgs),
-}
-
-#[derive(Args)]
-pub(crate) struct EnrollArgs {
-    /// The invite's text; `-` or nothing reads it from standard input
-    pub(crate) invite: Option<String>,
-    /// Name of the profile to write [default: the invite's host, with `:` as `-`]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) profile: Option<ProfileName>,
-    /// Where the gateway is, instead of what the invite says
-    #[arg(long, value_name = "HOST", value_parser = host)]
-    pub(crate) host: Option<Host>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OpenArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    /// How long, such as 90s, 15m, 8h [default: the profile's, else the gateway's]
-    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
-    pub(crate) duration: Option<NonZeroU32>,
-    /// Connect to each service until it answers
-    #[arg(long, conflicts_with = "once")]
-    pub(crate) wait: bool,
-    /// How long --wait tries
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", requires = "wait")]
-    pub(crate) timeout: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CloseArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-/// What `open` and `close` have in common.
-#[derive(Debug, Args)]
-pub(crate) struct TargetArgs {
-    /// The profile, as `spa-client profiles` lists it
-    pub(crate) profile: ProfileName,
-    /// The services, as the gateway names them
-    #[arg(required = true, value_name = "SERVICE")]
-    pub(crate) services: Vec<ServiceName>,
-    #[command(flatten)]
-    pub(crate) address: AddressArgs,
-    /// Send the first round only, without the repeats after 0.5 s and 1.5 s
-    #[arg(long)]
-    pub(crate) once: bool,
-    /// Say what would be sent, and send nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-pub(crate) struct AddressArgs {
-    /// For this public address; once more for the other family
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    pub(crate) address: Vec<Address>,
-    /// For the address that the gateway sees
-    #[arg(long)]
-    pub(crate) as_seen: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    /// The profile, as `spa-client profiles` lists it
-    pub(crate) profile: ProfileName,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// Put a profile under a passphrase, change it, or take it away
+    #[command(after_help = "Example: spa-client passwd gw.example.net")]
+    Passwd(PasswdArgs),
+    /// Give a profile another name
+    #[command(after_help = "Example: spa-client rename gw.example.net work")]
+    Rename(RenameArgs),
+    /// Take a profile and its keys away
+    #[command(after_help = "Example: spa-client forget gw.example.net")]
+    Forget(ForgetArgs),
 }
 
 impl Cli {
@@ -147,15 +105,6 @@ impl Cli {
     pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(words)
     }
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    let address: IpAddr = text.parse().map_err(|_| "not an IPv4 or IPv6 address".to_owned())?;
-    Address::explicit(address).map_err(|error| error.to_string())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    seconds(text).map(|seconds| Duration::from_secs(seconds.get().into()))
 }
 
 #[cfg(test)]
@@ -170,10 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_of_one_host() {
-        assert!(address("192.0.2.7").is_ok());
-        assert_eq!(address("::ffff:192.0.2.7"), address("192.0.2.7"));
-        assert!(address("0.0.0.0").is_err());
-        assert!(address("gw.example.net").is_err());
+    fn what_follows_the_profile_is_ssh_s() {
+        let words = [
+            "spa-client",
+            "ssh",
+            "--for",
+            "1m",
+            "gw",
+            "-v",
+            "--",
+            "uptime",
+            "--pretty",
+        ];
+        let Command::Ssh(args) = Cli::read(words.map(OsString::from)).ok().unwrap().command else {
+            panic!("another command");
+        };
+        assert_eq!(args.ssh, ["-v", "--", "uptime", "--pretty"]);
     }
 }

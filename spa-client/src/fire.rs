@@ -4,11 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use spa_keys::units::now;
 use spa_keys::{Exit, Failure};
 use spa_proto::{Request, SealError, Sender, Stamper};
 
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::salvo::{Pace, Post, Rounds, Salvo, Sent, Tally};
 
 /// What goes where.
@@ -17,6 +16,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) requests: Vec<Request>,
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) rounds: Rounds,
+    pub(crate) clock: Clock,
 }
 
 impl Errand<'_> {
@@ -31,7 +31,7 @@ impl Errand<'_> {
             requests: self.requests,
             targets: self.targets,
             stamper: Stamper::new(clock::resolution()),
-            clock: now,
+            clock: || self.clock.now(),
             rng: UnwrapErr(SysRng),
             post,
             tally: Tally::default(),

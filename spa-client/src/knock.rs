@@ -1,41 +1,39 @@
 //! `open` and `close`.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use spa_keys::profile::{Folder, Profile};
-use spa_keys::units::now;
+use spa_keys::profile::Profile;
 use spa_keys::{Exit, Failure};
-use spa_proto::{Request, Sender, ServiceName};
+use spa_proto::ServiceName;
 
-use crate::cli::{CloseArgs, OpenArgs, TargetArgs};
-use crate::clock;
-use crate::fire::{Errand, counted};
+use crate::cli::{CloseArgs, CodeArgs, OpenArgs, TargetArgs};
+use crate::clock::{self, Clock};
+use crate::code;
+use crate::door::{Door, Place};
+use crate::fire::counted;
 use crate::host::{Nowhere, Sockets, resolve};
+use crate::load::load;
 use crate::out::Form;
 use crate::plan::{self, Verb};
 use crate::report::{Report, State};
-use crate::salvo::{Pace, Rounds, Sent, targets};
-use crate::verdict::Verdict;
-use crate::wait::{AtOnce, Seen, Sleeper, Watch};
+use crate::salvo::{Rounds, Sent, Tally};
+use crate::wait::{AtOnce, Sleeper};
+use crate::whom;
 
 /// `spa-client open`.
 pub(crate) fn open(args: &OpenArgs) -> Exit {
     let wait = args.wait.then_some(args.timeout);
-    run(Verb::Open(args.duration), &args.target, wait)
+    run(Verb::Open(args.duration), &args.target, wait, args.code)
 }
 
-/// `spa-client close`.
+/// `spa-client close`. It never needs a code (step 8).
 pub(crate) fn close(args: &CloseArgs) -> Exit {
-    run(Verb::Close, &args.target, None)
+    run(Verb::Close, &args.target, None, CodeArgs::default())
 }
 
-fn run(verb: Verb, args: &TargetArgs, wait: Option<Duration>) -> Exit {
+fn run(verb: Verb, args: &TargetArgs, wait: Option<Duration>, code: CodeArgs) -> Exit {
     let mut report = Report::new(&args.services);
-    let outcome = Folder::from_env(|name| std::env::var_os(name))
-        .and_then(|folder| folder.load(&args.profile))
-        .map_err(Failure::from)
-        .and_then(|profile| knock(verb, args, wait, &profile, &mut report));
+    let outcome = load(&args.profile).and_then(|profile| knock(verb, args, wait, code, &profile, &mut report));
     report.finish(outcome, Form::of(args.json))
 }
 
@@ -43,93 +41,117 @@ fn knock(
     verb: Verb,
     args: &TargetArgs,
     wait: Option<Duration>,
+    code: CodeArgs,
     profile: &Profile,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let addresses = plan::addresses(&args.address, profile)?;
-    let requests = plan::requests(verb, &args.services, &addresses, profile)?;
+    // What is wrong with the words is said before anybody is asked for anything.
     let ports = wait.map(|_| plan::tcp_ports(&args.services, profile)).transpose()?;
-    report.warn(plan::strangers(&args.services, profile));
-    report.warn(clock::warning(now(), clock::built()));
-    let gateway = resolve(&profile.host)?;
-    let errand = errand(profile, requests, &gateway, args);
+    plan::refuse_twice(&args.services)?;
+    let door = door(verb, args, code, profile, report)?;
     match (wait, ports) {
-        _ if args.dry_run => rehearse(errand, args, report),
+        _ if args.dry_run => rehearse(&door, report),
         (Some(limit), Some(ports)) => {
-            let verdict = Verdict::new(profile, &args.services, &ports, &addresses, limit);
-            watch(errand, &verdict, places(&gateway, &ports), report)
+            let place = Place {
+                ports,
+                host: None,
+                limit,
+            };
+            door.pass(&place, report).map(drop)
         }
-        _ => send(verb, errand, args, report),
+        _ => send(&door, report),
     }
 }
 
-fn errand<'a>(profile: &'a Profile, requests: Vec<Request>, gateway: &[IpAddr], args: &TargetArgs) -> Errand<'a> {
-    Errand {
-        keys: Sender {
-            gateway: &profile.gateway,
-            hmac_key: &profile.hmac_key,
-            secret: &profile.secret,
-            psk: &profile.psk,
-        },
-        requests,
-        targets: targets(gateway, &profile.ports.numbers().collect::<Vec<_>>()),
+fn door<'a>(
+    verb: Verb,
+    args: &'a TargetArgs,
+    code: CodeArgs,
+    profile: &'a Profile,
+    report: &mut Report,
+) -> Result<Door<'a>, Failure> {
+    let clock = Clock(args.clock.clock_offset.unwrap_or_default());
+    report.warn(plan::strangers(&args.services, profile));
+    report.warn(clock::warning(clock.now(), clock::built()));
+    let whom = whom::addresses(&args.address, profile)?;
+    report.warn(whom.warnings);
+    Ok(Door {
+        profile,
+        services: &args.services,
+        verb,
+        addresses: whom.addresses,
+        code: asked(verb, code, args.dry_run, profile)?,
+        clock,
         rounds: if args.once { Rounds::Once } else { Rounds::All },
+    })
+}
+
+fn asked(verb: Verb, args: CodeArgs, dry_run: bool, profile: &Profile) -> Result<Option<spa_proto::Code>, Failure> {
+    match verb {
+        Verb::Open(_) if !dry_run => code::one_time(args, profile),
+        _ => Ok(None),
     }
 }
 
-/// Where service after service may answer: its port on every address of the gateway.
-fn places(gateway: &[IpAddr], ports: &[u16]) -> Vec<Vec<SocketAddr>> {
-    ports.iter().map(|port| targets(gateway, &[*port])).collect()
-}
-
-fn rehearse(errand: Errand<'_>, args: &TargetArgs, report: &mut Report) -> Result<(), Failure> {
-    let tally = errand.fire(Nowhere, &mut AtOnce)?;
-    let would = |sent: &Sent| format!("would send {} bytes to {} port {}", sent.bytes, sent.address, sent.port);
-    tally.sent.iter().map(would).for_each(|line| report.fact(line));
+fn rehearse(door: &Door<'_>, report: &mut Report) -> Result<(), Failure> {
+    for gateway in door.profile.memberships().take(gateways(door)) {
+        let tally = door.knock(gateway, &resolve(&gateway.host)?, Nowhere, &mut AtOnce)?;
+        let would = |sent: &Sent| format!("would send {} bytes to {} port {}", sent.bytes, sent.address, sent.port);
+        tally.sent.iter().map(would).for_each(|line| report.fact(line));
+        report.take(tally);
+    }
     report.fact("nothing was sent".into());
     report.hint("dry run: nothing was sent");
-    report.set(args.services.iter().map(|_| State::Sent));
-    report.take(tally);
+    report.set(door.services.iter().map(|_| State::Sent));
     Ok(())
 }
 
-fn send(verb: Verb, errand: Errand<'_>, args: &TargetArgs, report: &mut Report) -> Result<(), Failure> {
-    let tally = errand.fire(Sockets::default(), &mut Sleeper::new())?;
-    let services: Vec<_> = args.services.iter().map(ServiceName::as_str).collect();
-    report.fact(format!(
+/// A door may stand open at each gateway; but which one is to open it, nothing tells without --wait: the first then.
+fn gateways(door: &Door<'_>) -> usize {
+    match door.verb {
+        Verb::Close => usize::MAX,
+        Verb::Open(_) => 1,
+    }
+}
+
+fn send(door: &Door<'_>, report: &mut Report) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    let mut sent = 0;
+    for gateway in door.profile.memberships() {
+        match send_one(door, gateway) {
+            Ok(tally) => {
+                report.fact(said(door, &tally));
+                report.take(tally);
+                sent += 1;
+            }
+            Err(failure) => failures.push(failure),
+        }
+        if sent == gateways(door) {
+            break;
+        }
+    }
+    if sent == 0 {
+        return Err(failures.swap_remove(0));
+    }
+    report.warn(failures.into_iter().map(|failure| failure.what));
+    if sent <= door.profile.also.len() && door.verb != Verb::Close {
+        report.warn(["this profile has another gateway: --wait tries it when the first stays shut".to_owned()]);
+    }
+    report.set(door.services.iter().map(|_| State::Sent));
+    Ok(())
+}
+
+fn send_one(door: &Door<'_>, gateway: &spa_keys::profile::Membership) -> Result<Tally, Failure> {
+    let addresses = resolve(&gateway.host)?;
+    door.knock(gateway, &addresses, Sockets::default(), &mut Sleeper::new())
+}
+
+fn said(door: &Door<'_>, tally: &Tally) -> String {
+    let services: Vec<_> = door.services.iter().map(ServiceName::as_str).collect();
+    format!(
         "sent: {} {} ({})",
-        verb.word(),
+        door.verb.word(),
         services.join(" "),
         counted(&tally.sent)
-    ));
-    report.set(args.services.iter().map(|_| State::Sent));
-    report.take(tally);
-    Ok(())
-}
-
-fn watch(
-    errand: Errand<'_>,
-    verdict: &Verdict<'_>,
-    places: Vec<Vec<SocketAddr>>,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let mut watch = Watch::new(places, verdict.limit);
-    let tally = errand.fire(Sockets::default(), &mut watch)?;
-    watch.until(verdict.limit);
-    report.take(tally);
-    report.set(watch.seen.iter().map(state));
-    report.causes(verdict.causes(&watch.seen, now()));
-    verdict
-        .facts(&watch.seen)
-        .into_iter()
-        .for_each(|line| report.fact(line));
-    verdict.judge(&watch.seen)
-}
-
-fn state(seen: &Seen) -> State {
-    if seen.open.is_some() {
-        State::Open
-    } else {
-        State::Closed
-    }
+    )
 }

@@ -4,13 +4,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Serialize;
-use spa_keys::profile::{AddressMode, Folder, Profile, ProfileName, ProfileService};
+use spa_keys::profile::{AddressMode, Folder, Membership, Profile, ProfileName, ProfileService, Server, Stored};
 use spa_keys::text::{encode, fingerprint};
 use spa_keys::units::format_duration;
 use spa_keys::{Exit, Failure};
 use spa_proto::ServiceName;
 
 use crate::cli::{ListArgs, ShowArgs};
+use crate::load::{folder, load};
 use crate::out::{self, Form};
 
 /// All profiles.
@@ -26,6 +27,8 @@ struct Row {
     host: Option<String>,
     name: Option<String>,
     services: Vec<String>,
+    /// Under a passphrase: the rest is not to be seen.
+    sealed: bool,
     error: Option<String>,
 }
 
@@ -41,7 +44,22 @@ struct Facts {
     public_key: Option<String>,
     address: Option<AddressFacts>,
     services: Vec<ServiceFacts>,
+    also: Vec<AlsoFacts>,
+    one_time_code: bool,
+    stun: Vec<String>,
+    ntp: Vec<String>,
     error: Option<String>,
+}
+
+/// A gateway that is asked when those before it stay shut.
+#[derive(Debug, Serialize)]
+struct AlsoFacts {
+    host: String,
+    ports: Vec<u16>,
+    name: String,
+    fingerprint: String,
+    gateway_public_key: String,
+    public_key: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,10 +96,6 @@ pub(crate) fn profiles(args: &ListArgs) -> Exit {
     exit
 }
 
-fn folder() -> Result<Folder, Failure> {
-    Ok(Folder::from_env(|name| std::env::var_os(name))?)
-}
-
 fn rows(folder: &Folder) -> Result<Vec<Row>, Failure> {
     let names = folder.names()?.into_iter();
     Ok(names.map(|name| Row::read(folder, name)).collect())
@@ -90,17 +104,19 @@ fn rows(folder: &Folder) -> Result<Vec<Row>, Failure> {
 impl Row {
     fn read(folder: &Folder, profile: String) -> Self {
         let name = profile.parse::<ProfileName>().map_err(|error| error.to_string());
-        let read = name.and_then(|name| folder.load(&name).map_err(|error| error.to_string()));
-        let (good, error) = read.map_or_else(|error| (None, Some(error)), |good| (Some(good), None));
+        let read = name.and_then(|name| folder.read(&name).map_err(|error| error.to_string()));
+        let (good, sealed, error) = match read {
+            Ok(Stored::Plain(profile)) => (Some(profile), false, None),
+            Ok(Stored::Sealed(_)) => (None, true, None),
+            Err(error) => (None, false, Some(error)),
+        };
+        let services = good.iter().flat_map(|good| good.services.keys());
         Self {
             profile,
-            host: good.as_ref().map(|good| good.host.to_string()),
-            name: good.as_ref().map(|good| good.name.to_string()),
-            services: good
-                .iter()
-                .flat_map(|good| good.services.keys())
-                .map(ServiceName::to_string)
-                .collect(),
+            host: good.as_ref().map(|good| good.home.host.to_string()),
+            name: good.as_ref().map(|good| good.home.name.to_string()),
+            services: services.map(ServiceName::to_string).collect(),
+            sealed,
             error,
         }
     }
@@ -117,6 +133,7 @@ impl Row {
         match &self.error {
             // A citation of the file is for `show`.
             Some(error) => format!("broken: {}", error.lines().next().unwrap_or_default()),
+            None if self.sealed => "under a passphrase".into(),
             None => self.services.join(","),
         }
     }
@@ -132,7 +149,7 @@ fn table(rows: &[Row]) -> Vec<String> {
 
 /// `spa-client show`.
 pub(crate) fn show(args: &ShowArgs) -> Exit {
-    let read = folder().and_then(|folder| Ok(folder.load(&args.profile)?));
+    let read = load(&args.profile);
     let (facts, exit) = match read {
         Ok(profile) => (Facts::of(&args.profile, &profile), Exit::Done),
         Err(failure) => {
@@ -152,12 +169,16 @@ impl Facts {
     fn of(name: &ProfileName, profile: &Profile) -> Self {
         Self {
             profile: name.to_string(),
-            host: Some(profile.host.to_string()),
-            ports: profile.ports.numbers().collect(),
-            name: Some(profile.name.to_string()),
-            fingerprint: Some(fingerprint(&profile.gateway)),
-            gateway_public_key: Some(encode(profile.gateway.as_bytes())),
-            public_key: Some(encode(profile.secret.public().as_bytes())),
+            host: Some(profile.home.host.to_string()),
+            ports: profile.home.ports.numbers().collect(),
+            name: Some(profile.home.name.to_string()),
+            fingerprint: Some(fingerprint(&profile.home.gateway)),
+            gateway_public_key: Some(encode(profile.home.gateway.as_bytes())),
+            public_key: Some(encode(profile.home.secret.public().as_bytes())),
+            also: profile.also.iter().map(AlsoFacts::of).collect(),
+            one_time_code: profile.one_time_code,
+            stun: profile.stun.iter().map(Server::to_string).collect(),
+            ntp: profile.ntp.iter().map(Server::to_string).collect(),
             address: Some(AddressFacts::of(&profile.address)),
             services: profile.services.iter().map(ServiceFacts::of).collect(),
             error: None,
@@ -188,7 +209,31 @@ impl Facts {
             ),
         ];
         lines.extend(self.services.iter().map(ServiceFacts::line));
+        lines.extend(self.also.iter().map(AlsoFacts::line));
+        lines.extend(
+            self.one_time_code
+                .then(|| "code         wanted at each opening".to_owned()),
+        );
+        lines.extend(self.stun.iter().map(|server| format!("stun         {server}")));
+        lines.extend(self.ntp.iter().map(|server| format!("ntp          {server}")));
         lines
+    }
+}
+
+impl AlsoFacts {
+    fn of(gateway: &Membership) -> Self {
+        Self {
+            host: gateway.host.to_string(),
+            ports: gateway.ports.numbers().collect(),
+            name: gateway.name.to_string(),
+            fingerprint: fingerprint(&gateway.gateway),
+            gateway_public_key: encode(gateway.gateway.as_bytes()),
+            public_key: encode(gateway.secret.public().as_bytes()),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("also         {} as {}, {}", self.host, self.name, self.fingerprint)
     }
 }
 

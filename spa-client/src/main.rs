@@ -1,11 +1,14 @@
-//! `spa-client`: the person's side. Enrolls a device and knocks.
+//! `spa-client`: the person's side. Enrolls a device, knocks, and goes through the doors that open.
 
 use std::process::ExitCode;
 
 use spa_keys::Exit;
 
+mod check;
 mod cli;
 mod clock;
+mod code;
+mod door;
 mod enroll;
 mod fire;
 mod host;
@@ -13,32 +16,57 @@ mod invite;
 mod knock;
 mod label;
 mod list;
+mod load;
+mod ntp;
 mod out;
+mod passwd;
 mod plan;
+mod proxy;
+mod quote;
+mod race;
+mod relay;
 mod report;
+mod resolve;
 mod salvo;
+mod secret;
 mod sequence;
+mod signals;
+mod ssh;
+mod ssh_config;
+mod stun;
 mod verdict;
 mod wait;
+mod watch;
+mod whom;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let exit = match Cli::read(std::env::args_os()) {
-        Ok(cli) => run(&cli.command),
+        Ok(cli) => run(&cli),
         Err(error) => refuse(&error),
     };
     exit.into()
 }
 
-fn run(command: &Command) -> Exit {
-    match command {
+fn run(cli: &Cli) -> Exit {
+    load::passphrases_from(cli.passphrase_fd);
+    match &cli.command {
         Command::Enroll(args) => enroll::run(args),
         Command::Open(args) => knock::open(args),
         Command::Close(args) => knock::close(args),
         Command::Knock(args) => sequence::run(args),
+        Command::Ssh(args) => ssh::ssh(args),
+        Command::Proxy(args) => proxy::proxy(args),
+        Command::Relay(args) => proxy::relay(args),
+        Command::SshConfig(args) => ssh_config::ssh_config(args),
         Command::Profiles(args) => list::profiles(args),
         Command::Show(args) => list::show(args),
+        Command::Passwd(args) => passwd::passwd(args),
+        Command::Rename(args) => passwd::rename(args),
+        Command::Forget(args) => passwd::forget(args),
+        Command::Watch(args) => watch::watch(args),
+        Command::Check(args) => check::check(args),
     }
 }
 

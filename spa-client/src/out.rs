@@ -25,6 +25,11 @@ pub(crate) fn fact(line: &str) {
     let _ = writeln!(io::stdout(), "{}", escape(line));
 }
 
+/// The same after a mark, which may carry colour.
+pub(crate) fn fact_marked(mark: &str, line: &str) {
+    let _ = writeln!(io::stdout(), "{mark}{}", escape(line));
+}
+
 /// Prints the one object.
 pub(crate) fn object(object: &impl Serialize) {
     if let Ok(text) = serde_json::to_string(object) {

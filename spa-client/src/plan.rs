@@ -1,12 +1,10 @@
 //! From what was typed and what the profile says to the requests that are sent.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
-use spa_keys::profile::{AddressMode, Profile};
-use spa_keys::{Exit, Failure, Protocol};
-use spa_proto::{Act, Address, Request, ServiceName, Services, ServicesError, UnixTime};
-
-use crate::cli::AddressArgs;
+use spa_keys::profile::Profile;
+use spa_keys::{Exit, Failure, Protocol, ServicePort};
+use spa_proto::{Act, Address, Code, Request, ServiceName, Services, ServicesError, UnixTime};
 
 /// What is asked of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,30 +25,12 @@ impl Verb {
     }
 }
 
-/// For whom: as typed, else as the profile says.
-pub(crate) fn addresses(args: &AddressArgs, profile: &Profile) -> Result<Vec<Address>, Failure> {
-    let usage = |what: &str| Failure::new(Exit::Usage, what);
-    let mode = match (args.as_seen, args.address.is_empty()) {
-        (true, _) => AddressMode::AsSeen,
-        (false, true) => profile.address.clone(),
-        (false, false) => AddressMode::explicit(args.address.clone()).map_err(usage)?,
-    };
-    match mode {
-        AddressMode::AsSeen => Ok(vec![Address::AsSeen]),
-        AddressMode::Explicit(addresses) => Ok(addresses),
-        AddressMode::Resolve => Err(
-            usage("the profile says address = \"resolve\", which this version cannot do")
-                .hint("--address with this device's public address")
-                .hint("--as-seen, if the gateway allows it"),
-        ),
-    }
-}
-
 /// The requests: one for each length of time and each address, with at most 16 services.
 pub(crate) fn requests(
     verb: Verb,
     services: &[ServiceName],
     addresses: &[Address],
+    code: Option<Code>,
     profile: &Profile,
 ) -> Result<Vec<Request>, Failure> {
     refuse_twice(services)?;
@@ -58,14 +38,15 @@ pub(crate) fn requests(
     for (duration_s, group) in groups(verb, services, profile) {
         for part in group.chunks(Services::MOST) {
             for address in addresses {
-                requests.push(request(verb, duration_s, part, *address)?);
+                requests.push(request(verb, duration_s, part, *address, code)?);
             }
         }
     }
     Ok(requests)
 }
 
-fn refuse_twice(services: &[ServiceName]) -> Result<(), Failure> {
+/// A service that stands there twice is a mistake.
+pub(crate) fn refuse_twice(services: &[ServiceName]) -> Result<(), Failure> {
     let seen_before = |(i, name): &(usize, &ServiceName)| services.iter().take(*i).any(|other| other == *name);
     match services.iter().enumerate().find(seen_before) {
         Some((_, name)) => Err(refused(&ServicesError::Twice { name: name.clone() })),
@@ -98,7 +79,13 @@ fn duration(verb: Verb, name: &ServiceName, profile: &Profile) -> u32 {
     told.map_or(0, NonZeroU32::get)
 }
 
-fn request(verb: Verb, duration_s: u32, services: &[ServiceName], address: Address) -> Result<Request, Failure> {
+fn request(
+    verb: Verb,
+    duration_s: u32,
+    services: &[ServiceName],
+    address: Address,
+    code: Option<Code>,
+) -> Result<Request, Failure> {
     let services = Services::new(services.to_vec()).map_err(|error| refused(&error))?;
     let act = match verb {
         Verb::Open(_) => Act::Open {
@@ -110,8 +97,32 @@ fn request(verb: Verb, duration_s: u32, services: &[ServiceName], address: Addre
     };
     Ok(Request {
         timestamp: UnixTime::default(),
-        code: None,
+        code,
         act,
+    })
+}
+
+/// The service that is named, else the one that answers at this TCP port.
+pub(crate) fn going_to(
+    named: Option<&ServiceName>,
+    port: NonZeroU16,
+    profile: &Profile,
+) -> Result<ServiceName, Failure> {
+    named.map_or_else(|| at_port(port, profile), |name| Ok(name.clone()))
+}
+
+fn at_port(port: NonZeroU16, profile: &Profile) -> Result<ServiceName, Failure> {
+    let answers =
+        |place: Option<ServicePort>| place.is_some_and(|place| place.protocol == Protocol::Tcp && place.port == port);
+    let mut services = profile.services.iter();
+    let found = services.find(|(_, service)| answers(service.connect));
+    found.map(|(name, _)| name.clone()).ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("the profile knows no service that answers at tcp/{port}"),
+        )
+        .hint(format!("connect = \"tcp/{port}\" under [services.NAME] in the profile"))
+        .hint("--service NAME")
     })
 }
 
@@ -206,7 +217,7 @@ mod tests {
     fn each_address_is_a_request() {
         let address = |text: &str| Address::explicit(text.parse().unwrap()).unwrap();
         let both = [address("192.0.2.7"), address("2001:db8::7")];
-        let requests = requests(Verb::Open(None), &names(&["ssh"]), &both, &profile()).unwrap();
+        let requests = requests(Verb::Open(None), &names(&["ssh"]), &both, None, &profile()).unwrap();
         let asked = requests.iter().map(|request| match &request.act {
             Act::Open { address, .. } => *address,
             act => panic!("{act:?}"),
@@ -217,33 +228,12 @@ mod tests {
     #[test]
     fn many_services_are_several_requests() {
         let many: Vec<_> = (0..17).map(|i| format!("s{i}").parse().unwrap()).collect();
-        let made = requests(Verb::Close, &many, &[Address::AsSeen], &profile()).unwrap();
+        let made = requests(Verb::Close, &many, &[Address::AsSeen], None, &profile()).unwrap();
         assert_eq!(made.len(), 2);
         let twice = [many.clone(), many].concat();
-        let failure = requests(Verb::Close, &twice, &[Address::AsSeen], &profile()).unwrap_err();
+        let failure = requests(Verb::Close, &twice, &[Address::AsSeen], None, &profile()).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(failure.what, "service s0 stands there twice");
-    }
-
-    #[test]
-    fn what_is_typed_wins_over_the_profile() {
-        let mut profile = profile();
-        let typed = |address: &[&str], as_seen| AddressArgs {
-            address: address
-                .iter()
-                .map(|text| Address::explicit(text.parse().unwrap()).unwrap())
-                .collect(),
-            as_seen,
-        };
-        let one = typed(&["192.0.2.7"], false);
-        profile.address = AddressMode::Resolve;
-        let failure = addresses(&typed(&[], false), &profile).unwrap_err();
-        assert_eq!((failure.exit, failure.hints.len()), (Exit::Usage, 2));
-        assert_eq!(addresses(&typed(&[], true), &profile).unwrap(), [Address::AsSeen]);
-        assert_eq!(addresses(&one, &profile).unwrap(), one.address);
-        profile.address = AddressMode::Explicit(one.address);
-        assert_eq!(addresses(&typed(&[], false), &profile).unwrap().len(), 1);
-        assert!(addresses(&typed(&["192.0.2.7", "192.0.2.8"], false), &profile).is_err());
     }
 
     #[test]
@@ -253,6 +243,13 @@ mod tests {
             let failure = tcp_ports(&names(&["ssh", service]), &profile()).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
         }
+    }
+
+    #[test]
+    fn a_port_names_its_service() {
+        let port = |number| NonZeroU16::new(number).unwrap();
+        assert_eq!(at_port(port(22), &profile()).unwrap().as_str(), "ssh");
+        assert_eq!(at_port(port(53), &profile()).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

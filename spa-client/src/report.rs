@@ -66,7 +66,7 @@ impl Report {
     /// Takes over what was sent.
     pub(crate) fn take(&mut self, tally: Tally) {
         self.warn(tally.hints());
-        self.sent = tally.sent;
+        self.sent.extend(tally.sent);
     }
 
     /// Says for service after service how its door is.

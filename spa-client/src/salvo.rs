@@ -81,18 +81,18 @@ pub(crate) struct Tally {
 }
 
 /// Requests on their way to targets. Each message has its own ephemeral key, timestamp, length and source port.
-pub(crate) struct Salvo<'a, P, R> {
+pub(crate) struct Salvo<'a, P, R, C> {
     pub(crate) keys: Sender<'a>,
     pub(crate) requests: Vec<Request>,
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) stamper: Stamper,
-    pub(crate) clock: fn() -> UnixTime,
+    pub(crate) clock: C,
     pub(crate) rng: R,
     pub(crate) post: P,
     pub(crate) tally: Tally,
 }
 
-impl<P: Post, R: CryptoRng> Salvo<'_, P, R> {
+impl<P: Post, R: CryptoRng, C: Fn() -> UnixTime> Salvo<'_, P, R, C> {
     /// Sends round after round, until an answer makes the rest needless.
     pub(crate) fn fire(&mut self, rounds: Rounds, pace: &mut impl Pace) -> Result<(), SealError> {
         for time in rounds.times() {

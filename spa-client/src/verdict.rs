@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use spa_keys::profile::Profile;
+use spa_keys::profile::Membership;
 use spa_keys::units::{format_duration, format_time};
 use spa_keys::{Exit, Failure};
 use spa_proto::{Address, ServiceName, UnixTime};
@@ -13,7 +13,7 @@ use crate::wait::Seen;
 
 /// What was asked, to be held against what was seen.
 pub(crate) struct Verdict<'a> {
-    profile: &'a Profile,
+    gateway: &'a Membership,
     services: Vec<(&'a ServiceName, u16)>,
     /// None when the gateway was to take the address that it sees.
     named: Vec<IpAddr>,
@@ -22,14 +22,14 @@ pub(crate) struct Verdict<'a> {
 
 impl<'a> Verdict<'a> {
     pub(crate) fn new(
-        profile: &'a Profile,
+        gateway: &'a Membership,
         services: &'a [ServiceName],
         ports: &[u16],
         addresses: &[Address],
         limit: Duration,
     ) -> Self {
         Self {
-            profile,
+            gateway,
             services: services.iter().zip(ports.iter().copied()).collect(),
             named: addresses.iter().filter_map(|address| address.named()).collect(),
             limit,
@@ -97,7 +97,8 @@ impl<'a> Verdict<'a> {
     fn clock(&self, now: UnixTime) -> String {
         let window = if self.named.is_empty() { "60 s" } else { "5 minutes" };
         format!(
-            "the clock: it shows {} here, and the gateway allows a difference of {window} unless set otherwise",
+            "the clock: it shows {} here, and the gateway allows a difference of {window} unless set otherwise; \
+             `spa-client check` with --ntp tells how far off it is",
             format_time(now)
         )
     }
@@ -105,7 +106,7 @@ impl<'a> Verdict<'a> {
     fn address(&self) -> String {
         if self.named.is_empty() {
             "the address: behind carrier NAT, a VPN or a proxy, UDP and TCP can leave by different ones; \
-             name the public one with --address"
+             name the public one with --address, or find it with --resolve"
                 .into()
         } else {
             format!(
@@ -116,14 +117,14 @@ impl<'a> Verdict<'a> {
     }
 
     fn key(&self) -> String {
-        let name = &self.profile.name;
+        let name = &self.gateway.name;
         format!(
             "the key: {name} may be revoked, expired or not allowed this; `spa-server explain` on the gateway says so"
         )
     }
 
     fn enrollment(&self) -> String {
-        match self.profile.invite {
+        match self.gateway.invite {
             Some(_) => "the enrollment, if nothing ever opened: it may not have arrived; \
                         run enroll with the same invite again"
                 .into(),
@@ -132,7 +133,7 @@ impl<'a> Verdict<'a> {
     }
 
     fn way(&self) -> String {
-        let ports: Vec<_> = self.profile.ports.numbers().map(|port| port.to_string()).collect();
+        let ports: Vec<_> = self.gateway.ports.numbers().map(|port| port.to_string()).collect();
         format!(
             "the way: a network between may block UDP to port {}, or the gateway is down",
             ports.join(", ")
@@ -143,6 +144,8 @@ impl<'a> Verdict<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use spa_keys::profile::Profile;
 
     const PROFILE: &str = r#"
         host = "gw.example.net"
@@ -158,7 +161,13 @@ mod tests {
     fn said(addresses: &[Address], seen: &[Seen]) -> String {
         let profile = Profile::parse(PROFILE).unwrap();
         let services: Vec<ServiceName> = ["ssh", "db"].map(|name| name.parse().unwrap()).to_vec();
-        let verdict = Verdict::new(&profile, &services, &[22, 5432], addresses, Duration::from_secs(10));
+        let verdict = Verdict::new(
+            &profile.home,
+            &services,
+            &[22, 5432],
+            addresses,
+            Duration::from_secs(10),
+        );
         let judged = verdict
             .judge(seen)
             .map_or_else(|failure| failure.what, |()| "all open".into());
@@ -191,8 +200,8 @@ mod tests {
         insta::assert_snapshot!(said(&[Address::AsSeen], &[open(), Seen::default()]), @r"
         open: ssh (tcp/22 answers at 192.0.2.1)
         db did not open within 10s
-        the clock: it shows 2027-01-15T08:00:00Z here, and the gateway allows a difference of 60 s unless set otherwise
-        the address: behind carrier NAT, a VPN or a proxy, UDP and TCP can leave by different ones; name the public one with --address
+        the clock: it shows 2027-01-15T08:00:00Z here, and the gateway allows a difference of 60 s unless set otherwise; `spa-client check` with --ntp tells how far off it is
+        the address: behind carrier NAT, a VPN or a proxy, UDP and TCP can leave by different ones; name the public one with --address, or find it with --resolve
         the key: anna-phone may be revoked, expired or not allowed this; `spa-server explain` on the gateway says so
         the enrollment, if nothing ever opened: it may not have arrived; run enroll with the same invite again
         the way: a network between may block UDP to port 62201, 443, or the gateway is down
@@ -223,7 +232,7 @@ mod tests {
         ssh, db did not open within 10s
         192.0.2.1 cannot be reached on tcp/22: No route to host
         192.0.2.1 cannot be reached on tcp/5432: No route to host
-        the clock: it shows 2027-01-15T08:00:00Z here, and the gateway allows a difference of 5 minutes unless set otherwise
+        the clock: it shows 2027-01-15T08:00:00Z here, and the gateway allows a difference of 5 minutes unless set otherwise; `spa-client check` with --ntp tells how far off it is
         the address: others may not see this device as 203.0.113.9 any more; try --as-seen
         the key: anna-phone may be revoked, expired or not allowed this; `spa-server explain` on the gateway says so
         the enrollment, if nothing ever opened: it may not have arrived; run enroll with the same invite again

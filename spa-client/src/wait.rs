@@ -1,18 +1,12 @@
-//! Whether a service answers: connections to it, in all families at once, until one stands.
+//! Pauses between the rounds: with nothing to hear, or while connections to the services are tried.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::race::{Answer, Race};
 use crate::salvo::{Heard, Pace};
-
-/// A knock takes this long to open a near door; a connection begun earlier would lose its first packet and a second.
-const HEAD_START: Duration = Duration::from_millis(10);
-/// A packet that met a shut door is gone: try anew, soon at first.
-const PATIENCE_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_000];
 
 /// Waits, and hears nothing.
 pub(crate) struct Sleeper(Instant);
@@ -39,14 +33,6 @@ impl Pace for AtOnce {
     }
 }
 
-/// What one connection came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
-    Open,
-    Refused,
-    Failed(String),
-}
-
 /// What was heard of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -60,55 +46,62 @@ pub(crate) struct Seen {
 
 /// Connects to services from the first round on, until each has answered.
 pub(crate) struct Watch {
-    /// Where service after service may answer.
-    places: Vec<Vec<SocketAddr>>,
+    /// For service after service.
+    races: Vec<Race>,
     limit: Duration,
     start: Instant,
-    heard: Option<Receiver<(usize, IpAddr, Answer)>>,
     pub(crate) seen: Vec<Seen>,
+    /// The connections that stand, for who wants to use them.
+    pub(crate) streams: Vec<Option<TcpStream>>,
 }
 
 impl Watch {
-    pub(crate) fn new(places: Vec<Vec<SocketAddr>>, limit: Duration) -> Self {
+    /// Where service after service may answer, and how long that is tried.
+    pub(crate) fn new(places: &[Vec<SocketAddr>], limit: Duration) -> Self {
         Self {
+            races: places.iter().map(|places| Race::new(places)).collect(),
             seen: vec![Seen::default(); places.len()],
-            places,
+            streams: places.iter().map(|_| None).collect(),
             limit,
             start: Instant::now(),
-            heard: None,
         }
     }
 
-    fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.seen.iter().all(|seen| seen.open.is_some())
     }
 
-    fn begin(&self) -> Receiver<(usize, IpAddr, Answer)> {
-        let (tell, heard) = channel();
-        let end = self.start + self.limit;
-        for (service, places) in self.places.iter().enumerate() {
-            for place in places.iter().copied() {
-                let own = tell.clone();
-                let spawned = thread::Builder::new().spawn(move || probe(service, place, end, &own));
-                if let Err(error) = spawned {
-                    // The receiver is in this function still.
-                    let _ = tell.send((service, place.ip(), Answer::Failed(error.to_string())));
+    /// Lets the races run until `time`, or until all are won.
+    fn run(&mut self, time: Duration) {
+        while !self.is_answered() && self.start.elapsed() < time {
+            let now = self.start.elapsed();
+            for service in 0..self.races.len() {
+                let answers = self.races[service].step(now);
+                for answer in answers {
+                    self.note(service, answer);
                 }
             }
+            if !self.is_answered() {
+                let now = self.start.elapsed();
+                let due = self.races.iter().filter_map(Race::due).min().unwrap_or(time);
+                crate::race::wait(&self.races, due.min(time).saturating_sub(now));
+            }
         }
-        heard
     }
 
-    fn note(&mut self, service: usize, address: IpAddr, answer: Answer) {
-        let Some(seen) = self.seen.get_mut(service) else {
+    fn note(&mut self, service: usize, answer: Answer) {
+        let (Some(seen), Some(stream)) = (self.seen.get_mut(service), self.streams.get_mut(service)) else {
             return;
         };
         match answer {
-            Answer::Open => seen.open = seen.open.or(Some(address)),
-            Answer::Refused => {
+            Answer::Open(address, connection) => {
+                seen.open = Some(address);
+                *stream = Some(connection);
+            }
+            Answer::Refused(address) => {
                 seen.refused.insert(address);
             }
-            Answer::Failed(why) => {
+            Answer::Failed(address, why) => {
                 seen.failed.insert((address, why));
             }
         }
@@ -121,55 +114,13 @@ impl Pace for Watch {
             self.start = Instant::now();
             return Heard::Nothing;
         }
-        let heard = self.heard.take().unwrap_or_else(|| self.begin());
-        while !self.is_answered() {
-            let left = time.min(self.limit).saturating_sub(self.start.elapsed());
-            match heard.recv_timeout(left) {
-                Ok((service, address, answer)) => self.note(service, address, answer),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        self.heard = Some(heard);
+        self.run(time.min(self.limit));
         // Past its limit there is nothing to send for either.
         if self.is_answered() || time > self.limit {
             Heard::Answer
         } else {
             Heard::Nothing
         }
-    }
-}
-
-/// Connects again and again until it succeeds or `end` has come.
-fn probe(service: usize, place: SocketAddr, end: Instant, tell: &Sender<(usize, IpAddr, Answer)>) {
-    thread::sleep(HEAD_START);
-    for attempt in 0.. {
-        let patience = PATIENCE_MS
-            .get(attempt)
-            .or(PATIENCE_MS.last())
-            .copied()
-            .unwrap_or(1_000);
-        let begin = Instant::now();
-        let patience = Duration::from_millis(patience).min(end.saturating_duration_since(begin));
-        if patience.is_zero() {
-            return;
-        }
-        let answer = connect(place, patience);
-        let is_last = answer == Some(Answer::Open);
-        if answer.is_some_and(|answer| tell.send((service, place.ip(), answer)).is_err()) || is_last {
-            return;
-        }
-        thread::sleep(patience.saturating_sub(begin.elapsed()));
-    }
-}
-
-fn connect(place: SocketAddr, patience: Duration) -> Option<Answer> {
-    match TcpStream::connect_timeout(&place, patience) {
-        // To a port of this host that nobody listens on, a connection can meet itself.
-        Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => Some(Answer::Refused),
-        Ok(_) => Some(Answer::Open),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Some(Answer::Refused),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => None,
-        Err(error) => Some(Answer::Failed(error.to_string())),
     }
 }
 
@@ -190,7 +141,7 @@ mod tests {
     #[test]
     fn a_service_that_listens_is_open() {
         let (_service, place) = listener();
-        let mut watch = Watch::new(vec![vec![place]], Duration::from_secs(10));
+        let mut watch = Watch::new(&[vec![place]], Duration::from_secs(10));
         assert_eq!(watch.until(Duration::ZERO), Heard::Nothing);
         assert_eq!(watch.until(Duration::from_secs(9)), Heard::Answer);
         assert_eq!(watch.seen[0].open, Some(place.ip()));
@@ -201,7 +152,7 @@ mod tests {
         let (service, place) = listener();
         drop(service);
         let (_other, open) = listener();
-        let mut watch = Watch::new(vec![vec![open], vec![place]], SOON);
+        let mut watch = Watch::new(&[vec![open], vec![place]], SOON);
         watch.until(Duration::ZERO);
         assert_eq!(watch.until(SOON), Heard::Nothing);
         assert_eq!(watch.seen[0].open, Some(open.ip()));
@@ -214,7 +165,7 @@ mod tests {
         let (service, dead) = listener();
         drop(service);
         let (_service, alive) = listener();
-        let mut watch = Watch::new(vec![vec![dead, alive]], Duration::from_secs(10));
+        let mut watch = Watch::new(&[vec![dead, alive]], Duration::from_secs(10));
         watch.until(Duration::ZERO);
         assert_eq!(watch.until(Duration::from_secs(9)), Heard::Answer);
     }
@@ -223,7 +174,7 @@ mod tests {
     fn nothing_is_sent_after_the_limit() {
         let (service, place) = listener();
         drop(service);
-        let mut watch = Watch::new(vec![vec![place]], Duration::from_millis(50));
+        let mut watch = Watch::new(&[vec![place]], Duration::from_millis(50));
         watch.until(Duration::ZERO);
         assert_eq!(watch.until(Duration::from_millis(500)), Heard::Answer);
     }

@@ -89,7 +89,7 @@ fn once_is_one_round_and_quick() {
     // Ports in their order, on each a request for each length of time.
     arrivals.sort_by_cached_key(|arrival| judge.accept(arrival).request().timestamp);
     let ports: Vec<_> = arrivals.iter().map(|arrival| arrival.port).collect();
-    let [first, second] = *known.ports.numbers().collect::<Vec<_>>() else {
+    let [first, second] = *known.home.ports.numbers().collect::<Vec<_>>() else {
         panic!()
     };
     assert_eq!(ports, [first, first, second, second]);
@@ -187,7 +187,7 @@ fn an_enrollment_is_repeated_and_then_opens() {
         let device = Device::new();
         let text = invite(host, &mailbox.ports, "ssh=tcp/22,db", Demands::default()).to_text();
         let mut judge = Judge::new(&mailbox.ports);
-        let enroll = ["enroll", "--profile", "gw", "--json"];
+        let enroll = ["enroll", "--profile", "gw", "--json", "--no-proof"];
         for words in [
             [&enroll[..], &["-"]].concat(),
             enroll.to_vec(),
@@ -201,7 +201,7 @@ fn an_enrollment_is_repeated_and_then_opens() {
             assert_eq!(output.status.code(), Some(0));
             assert_eq!(json(&output)["sent"].as_array().unwrap().len(), 3);
         }
-        let made = device.read("gw");
+        let made = device.read("gw").home;
         device.command(&["open", "gw", "ssh", "--once"]).assert().success();
         let arrivals = mailbox.close();
         assert_three_rounds(&arrivals[..3]);
@@ -224,12 +224,12 @@ fn nothing_is_lost_when_the_host_is_wrong_at_first() {
     let device = Device::new();
     let text = invite("nosuch.invalid", &mailbox.ports, "ssh", Demands::default()).to_text();
     device.command(&["enroll", &text]).assert().code(1);
-    let before = device.read("nosuch.invalid");
+    let before = device.read("nosuch.invalid").home;
     device
         .command(&["enroll", &text, "--host", "127.0.0.1"])
         .assert()
         .success();
-    let after = device.read("nosuch.invalid");
+    let after = device.read("nosuch.invalid").home;
     assert_eq!(after.host.as_str(), "127.0.0.1");
     assert_eq!(
         (after.secret.public(), &after.psk),
@@ -284,5 +284,135 @@ fn wait_says_why_nothing_opened() {
             "ssh did not open within 1s",
             format!("127.0.0.1 answered tcp/{port} with a refusal: the way is open, but ssh is not running there"),
         ])
+    );
+}
+
+/// What the requests that arrived carry as their code.
+fn codes(judge: &mut Judge, arrivals: &[Arrival]) -> Vec<Option<u32>> {
+    judge.accept_all(arrivals, |request| request.code.map(spa_proto::Code::number))
+}
+
+#[test]
+fn a_pin_goes_with_the_enrollment() {
+    let mailbox = Mailbox::open("127.0.0.1", 1).unwrap();
+    let device = Device::new();
+    let demands = Demands {
+        pin: true,
+        ..Demands::default()
+    };
+    let text = invite("127.0.0.1", &mailbox.ports, "ssh", demands).to_text();
+    let pin = |words: &[&str]| device.command(words).write_stdin("0123 4567\n").assert().success();
+    pin(&["enroll", &text, "--pin"]);
+    pin(&["enroll", &text, "--pin-fd", "0"]);
+    let arrivals = mailbox.close();
+    let mut judge = Judge::new(&[arrivals[0].port]);
+    assert_eq!(codes(&mut judge, &arrivals), [Some(1_234_567); 6]);
+}
+
+#[test]
+fn a_one_time_code_goes_with_each_opening_and_no_closing() {
+    let mailbox = Mailbox::open("127.0.0.1", 1).unwrap();
+    let device = Device::new();
+    device.write("gw", &profile("127.0.0.1", &mailbox.ports));
+    let code = |words: &[&str]| device.command(words).write_stdin("000042\n").assert().success();
+    code(&["open", "gw", "ssh", "--one-time-code-fd", "0"]);
+    code(&["close", "gw", "ssh", "--once"]);
+    let arrivals = mailbox.close();
+    let mut judge = Judge::new(&[arrivals[0].port]);
+    assert_eq!(codes(&mut judge, &arrivals), [Some(42), Some(42), Some(42), None]);
+}
+
+#[test]
+fn a_clock_that_is_off_is_corrected() {
+    let mailbox = Mailbox::open("127.0.0.1", 1).unwrap();
+    let device = Device::new();
+    device.write("gw", &profile("127.0.0.1", &mailbox.ports));
+    for offset in ["-200s", "+200s"] {
+        let open = ["open", "gw", "ssh", "--once", "--address", "192.0.2.7"];
+        device
+            .command(&open)
+            .args(["--clock-offset", offset])
+            .assert()
+            .success();
+    }
+    let now = spa_keys::units::now().as_secs();
+    let arrivals = mailbox.close();
+    let mut judge = Judge::new(&[arrivals[0].port]);
+    let stamps = judge.accept_all(&arrivals, |request| request.timestamp.as_secs());
+    let [early, late] = stamps[..] else {
+        panic!("{stamps:?}")
+    };
+    assert!((now - 230..=now - 200).contains(&early), "{early} at {now}");
+    assert!((now + 170..=now + 200).contains(&late), "{late} at {now}");
+}
+
+#[test]
+fn a_sealed_profile_opens_doors() {
+    let mailbox = Mailbox::open("127.0.0.1", 1).unwrap();
+    let device = Device::new();
+    let passphrase = spa_keys::profile::Passphrase::new("correct horse".to_owned().into()).unwrap();
+    let known = profile("127.0.0.1", &mailbox.ports);
+    device
+        .folder()
+        .create(&"gw".parse().unwrap(), &known, Some(&passphrase))
+        .unwrap();
+    let words_typed = ["open", "gw", "ssh", "--once", "--passphrase-fd", "0"];
+    device
+        .command(&words_typed)
+        .write_stdin("correct horse\n")
+        .assert()
+        .success();
+    let said = Judge::new(&mailbox.ports).accept_all(&mailbox.close(), words);
+    assert_eq!(said, ["open ssh for 0 s, as seen"]);
+}
+
+#[test]
+fn an_enrollment_is_proved_by_a_door() {
+    let port = free_port();
+    // The service answers from the first knock on: the datagram after the three of the enrollment.
+    let mailbox = Mailbox::open_with("127.0.0.1", 1, move |count| {
+        if count == 4 {
+            std::mem::forget(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        }
+    })
+    .unwrap();
+    let device = Device::new();
+    let text = invite(
+        "127.0.0.1",
+        &mailbox.ports,
+        &format!("ssh=tcp/{port}"),
+        Demands::default(),
+    )
+    .to_text();
+    let report = json(&device.run(&["enroll", &text, "--profile", "gw", "--json"]));
+    assert_eq!(report["proof"], "open");
+    assert_eq!(report["sent"].as_array().unwrap().len(), 3);
+    let (made, arrivals) = (device.read("gw").home, mailbox.close());
+    let mut judge = Judge::new(&[arrivals[0].port]);
+    judge.accept_all(&arrivals[..3], |_| ());
+    judge.admit(made.secret.public(), &made.psk);
+    let said = judge.accept_all(&arrivals[3..], words);
+    assert_eq!(said.first().unwrap(), "open ssh for 0 s, as seen");
+    assert_eq!(said.last().unwrap(), "close ssh, as seen");
+}
+
+#[test]
+fn an_enrollment_that_proves_nothing_is_sent_all_the_same() {
+    let port = free_port();
+    let mailbox = Mailbox::open("127.0.0.1", 1).unwrap();
+    let device = Device::new();
+    let text = invite(
+        "127.0.0.1",
+        &mailbox.ports,
+        &format!("ssh=tcp/{port}"),
+        Demands::default(),
+    )
+    .to_text();
+    let output = device.run(&["enroll", &text, "--profile", "gw"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("\nsent: enroll (3 datagrams to 127.0.0.1)\nnot proved yet: ssh did not open"),
+        "{said}"
     );
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::config::{Colour, Config, Finding, render};
+use crate::config::{Code, Colour, Config, Finding, render};
 use spa_keys::escape::escape;
 
 /// The exit code for a configuration that cannot be used.
@@ -119,7 +119,7 @@ pub fn exit_code(findings: &[Finding]) -> u8 {
     if errors.peek().is_none() {
         return 0;
     }
-    if errors.all(|finding| finding.code == "no-permission") {
+    if errors.all(|finding| finding.code == Code::NoPermission) {
         NO_PERMISSION
     } else {
         BAD_CONFIGURATION
@@ -137,7 +137,7 @@ fn strangers(config: &Config, access: &[Access]) -> Vec<Finding> {
                 client.client
             );
             let remedy = format!("spa-keys set {} --services with those that do", client.client);
-            findings.push(Finding::warning("unknown-service", text).with_try(remedy));
+            findings.push(Finding::warning(Code::UnknownService, text).with_try(remedy));
         }
     }
     findings
@@ -160,7 +160,7 @@ fn nobodys_finding(name: &str, shut: bool) -> Finding {
     } else {
         format!("service {name} is hidden and no client may open it: only always-allow gets in")
     };
-    Finding::warning("nobodys-service", text).with_try(format!("spa-keys invite NAME --services {name}"))
+    Finding::warning(Code::NobodysService, text).with_try(format!("spa-keys invite NAME --services {name}"))
 }
 
 fn hidden(config: &Config) -> Vec<Hidden> {
@@ -312,11 +312,11 @@ mod tests {
 
     #[test]
     fn only_unreadable_files_end_with_77() {
-        let denied = Finding::error("no-permission", "");
-        assert_eq!(exit_code(&[denied.clone(), Finding::warning("no-host", "")]), 77);
-        assert_eq!(exit_code(&[denied, Finding::error("bad-port", "")]), 78);
-        assert_eq!(exit_code(&[Finding::warning("no-host", "")]), 0);
-        let report = report(TWO, &[]).with(vec![Finding::error("broken-client", "")]);
+        let denied = Finding::error(Code::NoPermission, "");
+        assert_eq!(exit_code(&[denied.clone(), Finding::warning(Code::NoHost, "")]), 77);
+        assert_eq!(exit_code(&[denied, Finding::error(Code::BadPort, "")]), 78);
+        assert_eq!(exit_code(&[Finding::warning(Code::NoHost, "")]), 0);
+        let report = report(TWO, &[]).with(vec![Finding::error(Code::BrokenFile, "")]);
         assert_eq!((report.ok, report.exit_code()), (false, 78));
     }
 }

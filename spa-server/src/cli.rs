@@ -6,8 +6,10 @@ mod check;
 mod close_overdue;
 mod confirm;
 mod decoys;
+mod import;
 mod init;
 mod report;
+mod restore;
 mod run;
 
 use std::ffi::OsString;
@@ -132,6 +134,13 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Turn a knockd.conf into sequences and services for server.toml
+    Import(import::ImportArguments),
+    /// Make a gateway from what `spa-keys backup` wrote; it begins with a wait, since it has no replay record
+    Restore {
+        /// The backup; - reads it from stdin
+        file: PathBuf,
+    },
     /// Take out everything that was ever put anywhere
     Uninstall,
 }
@@ -209,6 +218,8 @@ impl Cli {
             Command::Bans => bans::bans(&paths, places.json),
             Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
+            Command::Import(arguments) => import::run(&arguments, places.json),
+            Command::Restore { file } => restore::restore(&paths, &file, places.json),
             Command::Uninstall => run::uninstall(&paths, places.json),
         };
         end(outcome)

@@ -3,6 +3,7 @@
 //! `raw` holds what was typed. [`Config`] is only ever made by checking all of it and finding no error.
 
 mod changes;
+pub mod code;
 mod command;
 mod durations;
 pub mod finding;
@@ -37,13 +38,18 @@ use serde::{Deserialize, Serialize};
 use spa_proto::sequence::{Rolling, Stage};
 
 pub use changes::changes;
+pub use code::Code;
 pub use finding::{Finding, Level};
+#[cfg(test)]
+pub(crate) use load::check as check_text;
 pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
 pub use scan_guard::{Guard, GuardMode};
 pub use source::Source;
+#[cfg(test)]
+pub(crate) use source::unreadable;
 
 /// A whole, checked server.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

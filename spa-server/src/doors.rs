@@ -17,7 +17,7 @@ use crate::backend::plan::Plan;
 use crate::backend::recording::Recording;
 use crate::backend::tcp_wrappers::{TcpWrappers, inspect, plan as wrappers};
 use crate::backend::{Backend, BackendError, Door, Opening, Repairs, Watch};
-use crate::config::{AtEnd, BackendKind, Config, Finding, PortRange};
+use crate::config::{AtEnd, BackendKind, Code, Config, Finding, PortRange};
 use crate::cut::Cut;
 
 /// The backends that hide ports.
@@ -430,7 +430,7 @@ pub fn inspect_all(config: &Config, paths: &Paths) -> Vec<Finding> {
 }
 
 fn bad_plan(error: &BackendError) -> Finding {
-    let finding = Finding::error("backend", error.to_string());
+    let finding = Finding::error(Code::Backend, error.to_string());
     match &error.hint {
         Some(hint) => finding.with_try(hint),
         None => finding,

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::backend::iptables::existing::Listener;
 use crate::backend::iptables::place::Place;
-use crate::config::{BackendKind, Config, Finding, PortRange, Service};
+use crate::config::{BackendKind, Code, Config, Finding, PortRange, Service};
 use crate::netlink::Family;
 use rule::Rule;
 pub use ruleset::Ruleset;
@@ -30,14 +30,14 @@ pub struct Host {
 /// Whether there is anything to be looked for.
 #[must_use]
 pub fn concerns(config: &Config) -> bool {
-    guarded(config).next().is_some()
+    hidden(config).next().is_some()
 }
 
 /// What is reachable although protected, and what is protected although nobody is there.
 #[must_use]
 pub fn findings(config: &Config, host: &Host) -> Vec<Finding> {
     let mut findings: Vec<Finding> = jumps(config, host).collect();
-    for service in guarded(config) {
+    for service in hidden(config) {
         for ports in &service.ports {
             let look = Look {
                 service,
@@ -57,9 +57,20 @@ pub fn findings(config: &Config, host: &Host) -> Vec<Finding> {
     once
 }
 
+fn hidden(config: &Config) -> impl Iterator<Item = &Service> {
+    let by_firewall = |service: &&Service| service.backends.iter().copied().any(BackendKind::is_firewall);
+    let is_hidden = move |service: &&Service| service.protect && by_firewall(service);
+    config.services.iter().filter(is_hidden)
+}
+
+/// Those that iptables hides; what comes before the rules of nftables,
+/// [`earlier`](crate::backend::nftables::earlier) finds.
 fn guarded(config: &Config) -> impl Iterator<Item = &Service> {
-    let own = |service: &&Service| service.protect && service.backends.contains(&BackendKind::Iptables);
-    config.services.iter().filter(own)
+    hidden(config).filter(|service| is_by_iptables(service))
+}
+
+fn is_by_iptables(service: &Service) -> bool {
+    service.backends.contains(&BackendKind::Iptables)
 }
 
 /// Own jumps that are not the first in their chains.
@@ -88,7 +99,7 @@ fn jump(place: Place, family: Family, rules: &Ruleset) -> Option<Finding> {
     let text = format!("the jump to {chain} is rule {number} of {hook} ({family}): what stands before it judges first");
     // Deleting by number would take somebody else's rule once the daemon has made one jump of the two.
     let remedy = format!("{tool} -I {hook} 1 -j {chain}; the daemon, or spa-server protect, makes one jump of the two");
-    Some(Finding::warning("jump-not-first", text).with_try(remedy))
+    Some(Finding::warning(Code::JumpNotFirst, text).with_try(remedy))
 }
 
 /// One range of ports of one service.
@@ -120,7 +131,9 @@ impl Look<'_> {
                 findings.extend(self.not_judged(*family).filter(|_| sent.is_empty()));
             } else {
                 findings.extend(sent.iter().map(|passage| self.published(*family, rules, passage)));
-                findings.extend(self.before(*family, rules, &self.packet(*family)));
+                if is_by_iptables(self.service) {
+                    findings.extend(self.before(*family, rules, &self.packet(*family)));
+                }
             }
         }
         findings.extend(self.nobody(place, is_sent));
@@ -172,7 +185,7 @@ impl Look<'_> {
                 passage.rule.text
             );
             let remedy = format!("take the rule out, or put it behind the jump to {}", place.chain());
-            Finding::warning("reachable-before", text).with_try(remedy)
+            Finding::warning(Code::ReachableBefore, text).with_try(remedy)
         });
         found.collect()
     }
@@ -186,12 +199,14 @@ impl Look<'_> {
         );
         let remedy = if passage.rule.target.as_deref() == Some("REDIRECT") {
             "ports = [..] with the port it is sent to"
+        } else if !is_by_iptables(self.service) {
+            "backends = [\"iptables\"] and chain = \"FORWARD\", or \"DOCKER-USER\" where Docker runs"
         } else if rules.chain("filter", "DOCKER-USER").is_some() || passage.chain == "DOCKER" {
             "chain = \"DOCKER-USER\""
         } else {
             "chain = \"FORWARD\""
         };
-        Finding::warning("published-port", text).with_try(remedy)
+        Finding::warning(Code::PublishedPort, text).with_try(remedy)
     }
 
     /// What listens here itself, while only what goes through is judged.
@@ -208,7 +223,7 @@ impl Look<'_> {
             listener.own
         );
         let remedy = "publish it for this family too, or let the program listen on 127.0.0.1 or 0.0.0.0 only";
-        Some(Finding::warning("listener-not-judged", text).with_try(remedy))
+        Some(Finding::warning(Code::ListenerNotJudged, text).with_try(remedy))
     }
 
     fn nobody(&self, place: Place, is_sent: bool) -> Option<Finding> {
@@ -221,11 +236,11 @@ impl Look<'_> {
                 "{} is published by nobody: no rule of table nat sends it to a container",
                 self.what()
             );
-            Finding::warning("nobody-publishes", text)
+            Finding::warning(Code::NobodyPublishes, text)
                 .with_try("start the container, or mend ports; chain = \"INPUT\" is for programs of this host")
         } else {
             let text = format!("{} is hidden, but no program listens on it", self.what());
-            Finding::warning("nobody-listens", text)
+            Finding::warning(Code::NobodyListens, text)
                 .with_try("start the program, or mend ports: `ss -lntu` lists who listens where")
         })
     }

@@ -536,4 +536,16 @@ mod tests {
         }
         doors
     }
+
+    #[test]
+    fn what_a_sequence_opened_is_not_remembered() {
+        let mut table = GrantTable::default();
+        let by_sequence = GrantKey { client: None, ..key(1) };
+        table.open(&by_sequence, &terms(30), wall(0), wall(0), at(0)).unwrap();
+        table.open(&key(1), &terms(30), wall(0), wall(0), at(0)).unwrap();
+        assert_eq!((table.count_by_sequence(), table.forget(at(29)).len()), (1, 0));
+        assert_eq!(table.expire(at(30)).len(), 2);
+        let forgotten: Vec<_> = table.forget(at(30)).into_iter().map(|(key, _)| key).collect();
+        assert_eq!((forgotten, table.count_by_sequence()), (vec![by_sequence], 0));
+    }
 }

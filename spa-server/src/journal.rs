@@ -272,6 +272,12 @@ mod tests {
         UnixTime::from_secs(secs)
     }
 
+    /// As `spa-server init` makes state/.
+    fn folder() -> tempfile::TempDir {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        tempfile::Builder::new().permissions(private).tempdir().unwrap()
+    }
+
     fn fresh(directory: &Path) -> Journal {
         drop(State::create(directory, StateLock::acquire(directory).unwrap()).unwrap());
         Journal::open(directory, Duration::ZERO, RETENTION).unwrap().0
@@ -279,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_was_committed_is_refused_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let mut journal = fresh(dir.path());
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Fresh);
         journal.commit().unwrap();
@@ -292,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_lost_record_refuses_everything_for_a_while() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let start = Duration::from_secs(50);
         let (mut journal, why) = Journal::open(dir.path(), start, RETENTION).unwrap();
         assert!(matches!(why, Some(StateError::Missing(_))));
@@ -311,8 +317,10 @@ mod tests {
 
     #[test]
     fn a_wait_that_is_cut_short_begins_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("record.redb"), b"junk").unwrap();
+        let dir = folder();
+        let record = dir.path().join("record.redb");
+        std::fs::write(&record, b"junk").unwrap();
+        std::fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         for start in [0, 300] {
             let start = Duration::from_secs(start);
             let (mut journal, why) = Journal::open(dir.path(), start, RETENTION).unwrap();
@@ -323,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_record_that_cannot_be_begun_is_tried_again_later() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let gone = dir.path().join("state");
         let (mut journal, _) = Journal::open(&gone, Duration::ZERO, RETENTION).unwrap();
         std::fs::remove_dir_all(&gone).unwrap();
@@ -336,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_reset_key_may_begin_again() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let mut journal = fresh(dir.path());
         journal.claim(&KEY, at(100), RETENTION);
         journal.commit().unwrap();

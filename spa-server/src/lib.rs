@@ -15,6 +15,7 @@ pub mod doors;
 pub mod exposure;
 pub mod grant;
 pub mod guard;
+pub mod import;
 pub mod journal;
 pub mod netlink;
 pub mod pin;

@@ -358,4 +358,33 @@ mod tests {
         assert_eq!(opened("192.0.2.77"), "192.0.2.0/24");
         assert_eq!(opened("2001:db8::77"), "2001:db8::/64");
     }
+
+    #[test]
+    fn a_sequence_opens_one_service_for_where_it_came_from() {
+        let sequence = |service: &str, sources: &[&str]| Sequence {
+            name: "card".into(),
+            service: service.into(),
+            sources: sources.iter().map(|net| net.parse().unwrap()).collect(),
+            within: Duration::from_secs(10),
+            kind: crate::config::SequenceKind::Fixed(Vec::new()),
+        };
+        let decide =
+            |sequence: &Sequence, source: &str| decide_sequence(&services(), sequence, source.parse().unwrap());
+        let (address, terms) = decide(&sequence("ssh", &[]), "192.0.2.7").unwrap();
+        assert_eq!(address.to_string(), "192.0.2.7");
+        assert_eq!(
+            (terms.opened.to_string().as_str(), terms.duration.as_secs()),
+            ("192.0.2.7/32", 30)
+        );
+        assert!(decide(&sequence("ssh", &["192.0.2.0/24"]), "192.0.2.7").is_ok());
+        for (sequence, source) in [
+            (sequence("ssh", &["198.51.100.0/24"]), "192.0.2.7"),
+            (sequence("ssh", &[]), "127.0.0.1"),
+            (sequence("ssh", &[]), "fe80::1"),
+            (sequence("ssh", &[]), "255.255.255.255"),
+            (sequence("web", &[]), "192.0.2.7"),
+        ] {
+            assert!(decide(&sequence, source).is_err(), "{source}");
+        }
+    }
 }

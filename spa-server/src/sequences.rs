@@ -2,6 +2,7 @@
 //!
 //! Loading reads key files and lists; everything after that is pure.
 
+mod inspect;
 mod used;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use spa_proto::sequence::{Pattern, Rolling, RollingKey, SequenceId, Stage};
 
 use crate::config::{OneTime, Sequence, SequenceKind, TurnsError, lines, turns};
 
+pub use inspect::inspect;
 pub use used::Used;
 
 /// How many of a list are looked for: who believes that one was used, though it never arrived, may go on.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use spa_server::config::template::{ServiceArgument, Template};
-use spa_server::config::{Colour, Config, Finding, render};
+use spa_server::config::{Code, Colour, Config, Finding, render};
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/server.toml")
@@ -45,6 +45,19 @@ fn the_shipped_example_is_what_init_writes_and_has_no_findings() {
     assert_eq!(config.services.len(), 3);
 }
 
+#[test]
+fn every_shipped_example_has_no_findings() {
+    let examples = fs::read_dir(example().parent().unwrap()).unwrap();
+    let mut seen = 0;
+    for file in examples.map(|entry| entry.unwrap().path()) {
+        let (_, findings) =
+            Config::load(&file).unwrap_or_else(|findings| panic!("{}", render(&findings, Colour::Never)));
+        assert_eq!(findings, [], "{}", file.display());
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen} examples");
+}
+
 fn load(octets: &[u8], mode: u32) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("server.toml");
@@ -66,13 +79,13 @@ fn an_absent_file_points_to_init() {
 #[test]
 fn a_directory_is_no_file() {
     let findings = Config::load(Path::new("/")).unwrap_err();
-    assert_eq!(findings[0].code, "unreadable");
+    assert_eq!(findings[0].code, Code::Unreadable);
 }
 
 #[test]
 fn a_file_that_anybody_may_change_is_refused() {
     let findings = load(written().as_bytes(), 0o646).unwrap_err();
-    assert_eq!(findings[0].code, "others-may-write");
+    assert_eq!(findings[0].code, Code::OthersMayWrite);
     assert_eq!(findings[0].text, "anybody may change this file (mode 0646)");
     assert!(load(written().as_bytes(), 0o640).is_ok());
 }
@@ -82,7 +95,7 @@ fn what_is_not_utf8_is_told_with_its_place() {
     let findings = load(b"[gateway]\nhost = \"gr\xfc\xdfe\"\n", 0o640).unwrap_err();
     let finding = &findings[0];
     assert_eq!(
-        (finding.code.as_ref(), finding.line, finding.column),
+        (finding.code.name(), finding.line, finding.column),
         ("not-utf8", Some(2), Some(11))
     );
 }

@@ -25,6 +25,11 @@ macro_rules! scenarios {
             }
 
             #[test]
+            fn who_has_hung_up_is_no_guest() {
+                scenarios::who_has_hung_up_is_no_guest(concat!(stringify!($module), "-hung-up"), make);
+            }
+
+            #[test]
             fn a_door_is_shut_without_a_grant() {
                 scenarios::a_door_is_shut_without_a_grant(concat!(stringify!($module), "-traffic"), make);
             }

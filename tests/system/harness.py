@@ -283,7 +283,7 @@ def remove_leftovers() -> None:
             remove_namespace(found[0])
     for folder in Path(tempfile.gettempdir()).glob("spa-system-*"):
         if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
-            for mounted in folder.glob("*/state"):
+            for mounted in (*folder.glob("*/state"), *folder.glob("*/clients.d")):
                 run("umount", "-l", mounted, check=False)
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -614,7 +614,7 @@ class Sshd:
         config.write_text(
             f"ListenAddress 0.0.0.0\nListenAddress ::\nHostKey {self.folder}/host\nPidFile none\nUseDNS no\n"
             f"AuthorizedKeysFile {self.folder}/user.pub\nPermitRootLogin prohibit-password\nStrictModes no\n"
-            f"PasswordAuthentication no\nMaxStartups 500\nUsePAM {'yes' if root_is_locked() else 'no'}\n"
+            f"PasswordAuthentication no\nSubsystem sftp internal-sftp\nMaxStartups 500\nUsePAM {'yes' if root_is_locked() else 'no'}\n"
         )
         # A folder /run/sshd that only this sshd sees: the process has mounts of its own.
         start = 'mount -t tmpfs -o mode=0755 tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f "$0"'
@@ -634,6 +634,18 @@ class Sshd:
 
     def remove(self) -> None:
         self.process.end()
+
+
+def is_greeted(host: Host, to: str, source: str, seconds: float) -> bool:
+    """A firewall lets nothing through; an sshd that refuses by libwrap says nothing, and hangs up after 5 s."""
+    with host.socket(inet(to), socket.SOCK_STREAM) as tcp:
+        tcp.bind((source, 0))
+        tcp.settimeout(seconds)
+        try:
+            tcp.connect((to, 22))
+            return tcp.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
 
 def root_is_locked() -> bool:
@@ -689,6 +701,65 @@ def send_packet(host: Host, to: str, packet: bytes) -> None:
 # Test cases
 
 
+class SideBySide(unittest.TestSuite):
+    """Tests that mostly wait, several at a time; each has a network of its own. They are reported one by one."""
+
+    def __init__(self, tests: Iterable[unittest.TestCase], at_once: int = 6) -> None:
+        super().__init__(tests)
+        self._at_once = at_once
+
+    def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
+        tests = [test for test in flat(self) if isinstance(test, unittest.TestCase)]
+        with ThreadPoolExecutor(self._at_once) as pool:
+            for test, own in zip(tests, pool.map(run_alone, tests), strict=True):
+                report(test, own, result)
+        return result
+
+
+def flat(suite: unittest.TestSuite) -> Iterator[object]:
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from flat(test)
+        else:
+            yield test
+
+
+def run_alone(test: unittest.TestCase) -> Outcomes:
+    outcomes = Outcomes()
+    test(outcomes)
+    return outcomes
+
+
+class Outcomes(unittest.TestResult):
+    """What became of one test, with the exceptions themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raised: list[tuple[str, Any]] = []
+
+    def addError(self, test: object, err: Any) -> None:  # noqa: N802
+        self.raised.append(("addError", err))
+
+    def addFailure(self, test: object, err: Any) -> None:  # noqa: N802
+        self.raised.append(("addFailure", err))
+
+    def addSubTest(self, test: object, subtest: object, err: Any) -> None:  # noqa: N802
+        if err:
+            self.raised.append(("addFailure" if issubclass(err[0], AssertionError) else "addError", err))
+
+    def addSkip(self, test: object, reason: str) -> None:  # noqa: N802
+        self.raised.append(("addSkip", reason))
+
+
+def report(test: unittest.TestCase, own: Outcomes, result: unittest.TestResult) -> None:
+    result.startTest(test)
+    for method, raised in own.raised:
+        getattr(result, method)(test, raised)
+    if not own.raised:
+        result.addSuccess(test)
+    result.stopTest(test)
+
+
 class SystemTest(unittest.TestCase):
     """A network, and on it a gateway that does not run yet and, where `sshd` is true, an sshd."""
 
@@ -721,6 +792,26 @@ class SystemTest(unittest.TestCase):
         home = self.network.folder / "profiles"
         argv = ["env", f"SPA_CONFIG_DIR={home}", str(BIN / "spa-client"), *arguments]
         return (host or self.friend).run(*argv, check=check, stdin=stdin)
+
+    # A full disk
+
+    def mount_small(self, folder: Path) -> None:
+        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
+        kept = folder.with_name("state.kept")
+        folder.rename(kept)
+        folder.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
+        self.addCleanup(at_end(lambda: void(run("umount", "-l", folder, check=False))))
+        run("cp", "-a", f"{kept}/.", folder)
+
+    def fill(self, path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            for size in (1 << 16, 4096, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
 
     # What tests say
 
@@ -778,3 +869,23 @@ class SystemTest(unittest.TestCase):
     def enrolled(self, name: str) -> bool:
         clients = self.gateway.keys_json("list")["clients"]
         return any(client["name"] == name and client["state"] == "active" for client in clients)
+
+    # Disks
+
+    def mount_small(self, folder: Path, size: str = "8m") -> None:
+        """Puts a folder of the test on a file system of its own; undone at the end."""
+        kept = folder.with_name(f"{folder.name}.kept")
+        folder.rename(kept)
+        folder.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", folder)
+        self.addCleanup(at_end(lambda: void(run("umount", "-l", folder, check=False))))
+        run("cp", "-a", f"{kept}/.", folder)
+
+    def fill(self, path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            for size in (1 << 16, 4096, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue

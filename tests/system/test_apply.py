@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import signal
+import threading
 import time
 import unittest
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import harness
@@ -19,11 +22,21 @@ OLD = server_toml()
 NEW = server_toml(Service(), Service("web", ["tcp/8080"]))
 NEWER = server_toml(Service(), Service("web", ["tcp/8080", "tcp/8081"]))
 OTHER_BOOT = "00000000-1111-4222-8333-444444444444\n"
-SHORT = 2  # seconds, for a change that is to be undone
+MOMENTS = 50
+LANES = 5
+SHORT = 3  # seconds, for a change that is to be undone
 
 
 def setUpModule() -> None:
     harness.require()
+
+
+def load_tests(
+    loader: unittest.TestLoader, tests: unittest.TestSuite, _pattern: str | None
+) -> unittest.TestSuite:
+    moments = loader.loadTestsFromTestCase(Moments)
+    others = [test for test in harness.flat(tests) if not isinstance(test, Moments)]
+    return unittest.TestSuite([harness.SideBySide(others), moments])
 
 
 class Apply(SystemTest):
@@ -72,13 +85,13 @@ class Apply(SystemTest):
         """The processes that wait to undo a change of this gateway."""
         return [pid for pid, argv in processes() if "undo-unless-confirmed" in argv and str(self.gateway.dir) in argv]
 
-    def is_hidden(self, port: int, family: int = 4) -> bool:
-        return self.stranger.reach(GATEWAY[family], port, seconds=0.3) == "filtered"
+    def is_hidden(self, port: int) -> bool:
+        return is_hidden(self.stranger, port, 4)
 
     def in_force(self) -> str:
         """Which configuration the kernel keeps, in both families: "old", "new" or "mixed"."""
-        hidden = [(self.is_hidden(5432, family), self.is_hidden(8080, family)) for family in FAMILIES]
-        return {(True, False): "old", (False, True): "new"}.get(hidden[0], "mixed") if hidden[0] == hidden[1] else "mixed"
+        found = set(in_force(self.stranger))
+        return found.pop() if len(found) == 1 else "mixed"
 
     def config(self) -> dict[str, str]:
         return dict(self.gateway.status()["config"])
@@ -95,6 +108,18 @@ class Apply(SystemTest):
     def assert_way_in(self) -> None:
         for family in FAMILIES:
             self.assertEqual(self.friend.reach(GATEWAY[family], 22, ADMIN[family]), "closed", "always-allow")
+
+
+def is_hidden(host: harness.Host, port: int, family: int) -> bool:
+    return host.reach(GATEWAY[family], port, seconds=0.3) == "filtered"
+
+
+def in_force(host: harness.Host) -> list[str]:
+    """Which configuration hides what from this host, for each family; "neither" is a hole or a mixture."""
+    with ThreadPoolExecutor(4) as pool:
+        hidden = list(pool.map(lambda path: is_hidden(host, *path), itertools.product((5432, 8080), FAMILIES)))
+    names = {(True, False): "old", (False, True): "new"}
+    return [names.get(pair, "neither") for pair in zip(hidden[:2], hidden[2:], strict=True)]
 
 
 def processes() -> Iterator[tuple[int, list[str]]]:
@@ -174,8 +199,8 @@ class Confirmed(Apply):
     def test_in_time_it_stays(self) -> None:
         self.gateway.start()
         begun = time.monotonic()
-        done = self.apply(NEW, "--confirm", "4s")
-        self.assertLess(time.monotonic() - begun, 4, "it returns at once")
+        done = self.apply(NEW, "--confirm", "8s")
+        self.assertLess(time.monotonic() - begun, 8, "it returns at once")
         self.assertIn("NEW connection", done.stdout)
         self.assertIn(f"spa-server confirm --dir {self.gateway.dir}", done.stdout)
         self.assertEqual(self.in_force(), "new")
@@ -187,7 +212,7 @@ class Confirmed(Apply):
         self.confirm()
         eventually(lambda: not self.armed(), 2, "nobody waits any more")
         self.assertEqual(self.config()["state"], "current")
-        never(lambda: self.in_force() != "new", 5, "undone although confirmed")
+        never(lambda: self.in_force() != "new", begun + 10 - time.monotonic(), "undone although confirmed")
         self.assertFalse(self.rejected.exists())
         self.assertIn("nothing waits", self.confirm(1).stderr)
 
@@ -201,10 +226,10 @@ class Confirmed(Apply):
 
     def test_without_a_daemon(self) -> None:
         self.gateway.start()
-        self.on_trial(4)
+        end = self.on_trial(6)
         self.gateway.kill9()
         self.confirm()
-        never(lambda: self.in_force() != "new", 5, "undone although confirmed")
+        never(lambda: self.in_force() != "new", end + 1 - time.monotonic(), "undone although confirmed")
         self.gateway.start()
         self.assertEqual((self.in_force(), self.config()["state"]), ("new", "current"))
 
@@ -219,10 +244,10 @@ class Confirmed(Apply):
 
     def test_apply_without_confirm_settles_it(self) -> None:
         self.gateway.start()
-        self.on_trial(3)
+        end = self.on_trial(5)
         self.apply()
         self.assertEqual(self.config()["state"], "current")
-        never(lambda: self.in_force() != "new", 4, "undone although applied for good")
+        never(lambda: self.in_force() != "new", end + 1 - time.monotonic(), "undone although applied for good")
         self.assertEqual(self.armed(), [])
 
 
@@ -240,6 +265,7 @@ class Undone(Apply):
         done = self.confirm(1)
         self.assertRegex(done.stderr, r"undone at 20\S+Z")
         self.assertIn(str(self.rejected), done.stderr)
+        self.assertIn("undone", [found["code"] for found in self.gateway.control_json("check")["findings"]])
         answer = harness.as_object(self.gateway.control("confirm", "--json", check=False).stdout)
         self.assertEqual((answer["confirmed"], answer["rejected"]), (False, str(self.rejected)))
 
@@ -268,11 +294,12 @@ class Undone(Apply):
 
     def test_with_both_killed_by_the_next_start(self) -> None:
         self.gateway.start()
-        self.on_trial(1)
+        self.on_trial(SHORT)
         self.end_armed()
         self.gateway.kill9()
-        eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), 4, "check says it is overdue")
+        eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), SHORT + 4, "check says it is overdue")
         self.assertEqual(self.in_force(), "new")
+        self.assertIn("too late", self.confirm(1).stderr)
         self.gateway.start()
         self.assert_undone(time.monotonic())
         self.assertIn("undone", self.gateway.log())
@@ -283,10 +310,10 @@ class Undone(Apply):
                 self.rejected.unlink(missing_ok=True)
                 self.gateway.configure(OLD)
                 self.gateway.start()
-                self.on_trial(1)
+                self.on_trial(SHORT)
                 self.end_armed()
                 self.gateway.kill9()
-                eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), 4)
+                eventually(lambda: "about to be undone" in str(self.gateway.control_json("check")), SHORT + 4)
                 done = self.server(command)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assert_undone(time.monotonic())
@@ -294,10 +321,10 @@ class Undone(Apply):
     def test_the_armed_process_outlives_caller_and_terminal(self) -> None:
         self.gateway.start()
         self.gateway.configure(NEW)
-        argv = self.gateway.host.argv(harness.BIN / "spa-server", "apply", "--dir", self.gateway.dir, "--confirm", "3s")
+        argv = self.gateway.host.argv(harness.BIN / "spa-server", "apply", "--dir", self.gateway.dir, "--confirm", "5s")
         # script(1) gives it a terminal, which goes away with a hang-up when it ends.
         done = harness.run("script", "-qec", " ".join(map(shlex.quote, argv)), "/dev/null")
-        end = time.monotonic() + 3
+        end = time.monotonic() + 5
         self.assertIn("NEW connection", done.stdout)
         (pid,) = self.armed()
         self.assertEqual(os.getsid(pid), pid, "a session of its own")
@@ -336,12 +363,41 @@ class Undone(Apply):
         eventually(lambda: self.in_force() == "old", 4)
 
 
+class FullDisk(Apply):
+    def test_nothing_is_changed_where_nothing_can_be_remembered(self) -> None:
+        state = self.gateway.dir / "state"
+        self.mount_small(state)
+        self.gateway.start()
+        self.fill(state / "filler")
+        done = self.apply(NEW, "--confirm", "60s", check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        self.assertEqual((self.in_force(), self.armed()), ("old", []))
+
+    def test_it_does_not_keep_the_old_rules_away(self) -> None:
+        state = self.gateway.dir / "state"
+        self.mount_small(state)
+        self.gateway.start()
+        for daemon in ("alive", "killed"):
+            with self.subTest(daemon):
+                self.rejected.unlink(missing_ok=True)
+                end = self.on_trial(SHORT)
+                self.fill(state / "filler")
+                if daemon == "killed":
+                    self.gateway.kill9()
+                eventually(lambda: self.in_force() == "old", end - time.monotonic() + 4, "the old rules are back")
+                self.assertEqual((self.file.read_text(), self.rejected.read_text()), (OLD, NEW))
+                (state / "filler").unlink()
+                eventually(lambda: not self.armed(), 8, "settled once there is room")
+                self.assertIn("undone", self.confirm(1).stderr)
+        self.assertFalse(list(self.gateway.dir.glob("server.toml.rejected.*")), "rejected once")
+
+
 class Meanwhile(Apply):
     """What happens between the change and its deadline."""
 
     def test_a_restart_in_the_same_boot_runs_it_and_the_timer_goes_on(self) -> None:
         self.gateway.start()
-        end = self.on_trial(6)
+        end = self.on_trial(10)
         self.gateway.restart()
         self.assertEqual((self.in_force(), self.config()["state"]), ("new", "unconfirmed"))
         self.gateway.kill9()
@@ -352,7 +408,7 @@ class Meanwhile(Apply):
 
     def test_sighup_reloads_and_does_not_confirm(self) -> None:
         self.gateway.start()
-        end = self.on_trial(4)
+        end = self.on_trial(7)
         self.gateway.configure(NEWER)
         self.gateway.reload()
         eventually(lambda: self.is_hidden(8081), 3, "reloaded")
@@ -361,7 +417,7 @@ class Meanwhile(Apply):
 
     def test_a_bad_file_by_sighup_changes_nothing_about_it(self) -> None:
         self.gateway.start()
-        end = self.on_trial(3)
+        end = self.on_trial(6)
         self.gateway.configure("[gateway\n")
         self.gateway.reload()
         eventually(lambda: "rejected" in self.config()["note"], 3)
@@ -378,6 +434,7 @@ class Meanwhile(Apply):
                 self.gateway.kill9()
                 self.end_armed()
                 other = self.in_another_boot()
+                self.assertEqual(self.server("confirm", bind=other).returncode, 1, "too late")
                 if first == "protect":
                     done = self.server("protect", bind=other)
                     self.assertEqual(done.returncode, 0, done.stderr)
@@ -390,15 +447,15 @@ class Meanwhile(Apply):
 
     def test_a_second_apply_has_its_own_deadline_and_the_first_copy(self) -> None:
         self.gateway.start()
-        first = self.on_trial(2)
-        end = self.on_trial(6, NEWER)
+        first = self.on_trial(4)
+        end = self.on_trial(12, NEWER)
         eventually(lambda: len(self.armed()) == 1, 2, "one process waits")
         never(lambda: self.in_force() != "new", first - time.monotonic() + 1.5, "undone at the first deadline")
         self.assert_undone(end, NEWER)
 
     def test_a_second_apply_that_is_refused_leaves_the_first_to_its_deadline(self) -> None:
         self.gateway.start()
-        end = self.on_trial(4)
+        end = self.on_trial(6)
         done = self.apply("[gateway\n", "--confirm", "600s", check=False)
         self.assertEqual(done.returncode, 78)
         self.assertEqual(self.config()["state"], "unconfirmed")
@@ -418,12 +475,130 @@ class Meanwhile(Apply):
 
     def test_uninstall_ends_it(self) -> None:
         self.gateway.start()
-        self.on_trial(2)
+        end = self.on_trial(5)
         self.gateway.stop()
         self.gateway.control("uninstall")
         eventually(lambda: not self.armed(), 2, "nobody waits any more")
-        never(lambda: self.is_hidden(22), 3, "hidden again after uninstall")
+        never(lambda: self.is_hidden(22), end + 1 - time.monotonic(), "hidden again after uninstall")
         self.assertEqual(self.file.read_text(), NEW)
+
+
+class Lane:
+    """One gateway of several that are tried at the same time, and who knocks at its ports all the while."""
+
+    def __init__(self, toml: str) -> None:
+        self.network = harness.Network()
+        self.gateway = harness.Gateway(self.network, toml)
+        self.over = threading.Event()
+        self.wrong: list[str] = []
+        self.tries = 0
+
+    def watch(self) -> None:
+        """From an always-allow address every port answers; a port that both configurations hide, to nobody else."""
+        friend = self.network.friend
+        for number in itertools.count():
+            if self.over.is_set():
+                return
+            family, port = FAMILIES[number % 2], (22, 5432, 8080)[number % 3]
+            if friend.reach(GATEWAY[family], port, ADMIN[family], seconds=2) != "closed":
+                self.wrong.append(f"always-allow does not get in: IPv{family}, port {port}")
+            if friend.reach(GATEWAY[family], 22, FRIEND[family], seconds=0.02) != "filtered":
+                self.wrong.append(f"a stranger gets in: IPv{family}, port 22")
+            self.tries += 1
+
+    def start(self) -> None:
+        """The old configuration, confirmed, and a daemon that runs."""
+        if self.gateway.daemon is None:
+            self.gateway.configure(OLD)
+            self.gateway.start()
+
+    def apply(self, length: str = "1s") -> harness.Process:
+        self.gateway.configure(NEW)
+        options = ("--dir", self.gateway.dir, "--confirm", length)
+        # Not through sh, which would be killed in its place.
+        enter = ("ip", "netns", "exec", self.gateway.host.name)
+        return harness.Process([*enter, str(harness.BIN / "spa-server"), "apply", *map(str, options)])
+
+    def try_moment(self, moment: float, victim: str) -> None:
+        """One change, with the daemon or the command killed after so many seconds of it."""
+        self.start()
+        command = self.apply()
+        begun = time.monotonic()
+        time.sleep(moment)  # the moment itself, not a wait for a state
+        if victim == "daemon":
+            self.gateway.kill9()
+        else:
+            command.process.kill()
+            self.look_for_holes(moment, begun + 1)
+        command.wait()
+        command.end()
+        left = begun + 1 - time.monotonic()
+        try:
+            eventually(lambda: in_force(self.network.stranger) == ["old", "old"], max(left, 0) + 4, "the old rules")
+            eventually(self.is_settled, 4, "nothing waits any more")
+        except AssertionError as error:
+            self.wrong.append(f"{victim} killed after {moment:.3f} s: {error}\n{self.gateway.log()}")
+        if victim == "command":
+            self.keep_old()
+
+    def look_for_holes(self, moment: float, end: float) -> None:
+        """Until the armed process acts nothing moves but a firewall program that was running: two looks tell."""
+        found = [in_force(self.network.stranger) for _ in range(2)]
+        if all("neither" in look for look in found) and time.monotonic() < end:
+            self.wrong.append(f"daemon killed after {moment:.3f} s: neither the old nor the new rules, {found}")
+
+    def is_settled(self) -> bool:
+        """No armed process, and server.toml holds one of both texts, whole."""
+        waits = any("undo-unless-confirmed" in argv and str(self.gateway.dir) in argv for _, argv in processes())
+        codes = [finding["code"] for finding in self.gateway.control_json("check")["findings"]]
+        return not waits and "unconfirmed" not in codes and (self.gateway.dir / "server.toml").read_text() in (OLD, NEW)
+
+    def keep_old(self) -> None:
+        """A command killed before it asked for anything leaves the edited file as it is."""
+        self.gateway.configure(OLD)
+        self.gateway.control("apply")
+
+    def remove(self) -> None:
+        self.over.set()
+        self.gateway.remove()
+        self.network.remove()
+
+
+class Moments(unittest.TestCase):
+    def test_killed_at_50_moments_it_leaves_the_old_rules_in_time_and_the_way_in(self) -> None:
+        lanes = [Lane(OLD) for _ in range(LANES)]
+        for lane in lanes:
+            self.addCleanup(lane.remove)
+        with ThreadPoolExecutor(LANES) as pool:
+            lengths = list(pool.map(self.measure, lanes))
+        whole = sum(lengths) / len(lengths) * 1.1
+        watchers = [threading.Thread(target=lane.watch) for lane in lanes]
+        for watcher in watchers:
+            watcher.start()
+        with ThreadPoolExecutor(LANES) as pool:
+            list(pool.map(lambda number: self.work(lanes[number], number, whole), range(LANES)))
+        for lane in lanes:
+            lane.over.set()
+        for watcher in watchers:
+            watcher.join(10)
+        self.assertEqual([wrong for lane in lanes for wrong in lane.wrong], [])
+        self.assertGreater(min(lane.tries for lane in lanes), 20, "the prober had its turns")
+
+    def measure(self, lane: Lane) -> float:
+        """How long a change takes while as many others are made."""
+        lane.start()
+        begun = time.monotonic()
+        self.assertEqual(lane.apply("60s").wait(), 0)
+        length = time.monotonic() - begun
+        lane.gateway.control("confirm")
+        lane.keep_old()
+        return length
+
+    def work(self, lane: Lane, number: int, whole: float) -> None:
+        for moment in range(number, MOMENTS, LANES):
+            # Twice through the whole length: once for each victim.
+            victim = "daemon" if moment % 2 else "command"
+            lane.try_moment(whole * moment / MOMENTS, victim)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import socket
@@ -260,23 +261,26 @@ class Record(Crash):
         self.gateway.start()
         self.assert_nothing_open()
 
-    def mount_small(self, folder: Path) -> None:
-        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
-        kept = folder.with_name("state.kept")
-        folder.rename(kept)
-        folder.mkdir(mode=0o700)
-        harness.run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
-        self.addCleanup(harness.at_end(lambda: harness.void(harness.run("umount", "-l", folder, check=False))))
-        harness.run("cp", "-a", f"{kept}/.", folder)
 
-    def fill(self, path: Path) -> None:
-        with path.open("wb", buffering=0) as file:
-            for size in (1 << 16, 4096, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
+class StateMode(Crash):
+    def test_a_record_that_others_may_write_ends_with_78_and_what_to_type(self) -> None:
+        state = self.gateway.dir / "state"
+        record = state / "record.redb"
+        wrong = [(record, 0o644, 0o600, f"chmod 600 {record}"), (state, 0o755, 0o700, f"chmod 700 {state}")]
+        for path, mode, right, remedy in wrong:
+            with self.subTest(path.name):
+                path.chmod(mode)
+                done = self.gateway.control("run", check=False)
+                self.assertEqual((done.returncode, done.stdout), (78, ""))
+                self.assertIn(remedy, done.stderr)
+                path.chmod(right)
+        os.chown(record, 65534, -1)
+        done = self.gateway.control("run", check=False)
+        self.assertEqual(done.returncode, 78)
+        self.assertIn(f"chown root {record}", done.stderr)
+        os.chown(record, 0, -1)
+        self.gateway.start()
+        self.open_door(10)
 
 
 class Stop(Crash):
@@ -299,28 +303,6 @@ class Stop(Crash):
         self.assertEqual((second.returncode, second.stdout), (1, ""), second.stderr)
         self.assertRegex(second.stderr, r"(?i)run|lock|already")
         self.open_door(10)
-
-    def test_a_dry_run_may_run_beside_it(self) -> None:
-        self.gateway.start()
-        argv = self.gateway.host.argv(harness.BIN / "spa-server", "run", "--dir", self.gateway.dir, "--dry-run")
-        beside = harness.Process(argv)
-        self.addCleanup(beside.end)
-        eventually(lambda: beside.out == ["ready"], 10, "ready beside the daemon")
-        self.open_door(10)
-        beside.process.send_signal(signal.SIGTERM)
-        self.assertEqual(beside.wait(), 0)
-        self.assertFalse(self.gateway.status()["dry_run"], "the control socket is the daemon's")
-
-
-    def test_a_dry_run_spends_no_invite(self) -> None:
-        text = self.gateway.invite("bob")
-        self.gateway.start("--dry-run")
-        self.friend.send(harness.enroll_datagram(text, harness.fresh_keys(self.gateway)), GATEWAY[4])
-        eventually(lambda: "would enroll" in self.gateway.log(), what="it says what it would do")
-        self.barrier()
-        self.assertFalse((self.gateway.dir / "clients.d" / "bob.toml").exists())
-        (invite,) = self.gateway.keys_json("list")["invites"]
-        self.assertEqual(invite["state"], "live")
 
 
 class Reload(Crash):

@@ -5,7 +5,6 @@ One network, sshd and daemon serve all scenarios of a kind; a scenario leaves no
 
 from __future__ import annotations
 
-import socket
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +67,7 @@ class Scenarios(SystemTest):
     def greeted(self, seconds: float, source: dict[int, str]) -> list[bool]:
         """Whether sshd greets these addresses of Friend, IPv4 and IPv6, within so many seconds."""
         with ThreadPoolExecutor(len(FAMILIES)) as pool:
-            tries = [pool.submit(is_greeted, self.friend, GATEWAY[f], source[f], seconds) for f in FAMILIES]
+            tries = [pool.submit(harness.is_greeted, self.friend, GATEWAY[f], source[f], seconds) for f in FAMILIES]
             return [one.result() for one in tries]
 
     def assert_enters(self, why: str) -> None:
@@ -171,18 +170,6 @@ class EndlessScenarios(Scenarios):
         self.gateway.start()
         self.assertTrue(self.is_shut())
         self.assertEqual(self.gateway.grants(), [])
-
-
-def is_greeted(host: harness.Host, to: str, source: str, seconds: float) -> bool:
-    """A firewall lets nothing through; an sshd that refuses by libwrap says nothing, and hangs up after 5 s."""
-    with host.socket(harness.inet(to), socket.SOCK_STREAM) as tcp:
-        tcp.bind((source, 0))
-        tcp.settimeout(seconds)
-        try:
-            tcp.connect((to, 22))
-            return tcp.recv(4) == b"SSH-"
-        except OSError:
-            return False
 
 
 def load_tests(loader: unittest.TestLoader, _tests: unittest.TestSuite, _pattern: str | None) -> unittest.TestSuite:

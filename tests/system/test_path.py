@@ -318,19 +318,6 @@ class Path(SystemTest):
         alice.open(self.friend, GATEWAY[4])
         self.assert_opens(self.friend, GATEWAY[4])
 
-    def test_dry_run_opens_and_hides_nothing(self) -> None:
-        self.add("alice")
-        self.gateway.stop()
-        self.gateway.control("uninstall")
-        self.gateway.start("--dry-run")
-        bob = self.add("bob")
-        bob.open(self.friend, GATEWAY[4])
-        eventually(lambda: "bob" in self.gateway.log(), what="it says what it would do")
-        self.assertEqual(self.gateway.entries(), {})
-        self.assertNotIn("SPA", self.gateway.rules())
-        self.assertTrue(self.stranger.is_open(GATEWAY[4]), "nothing is hidden")
-        self.assertTrue(self.gateway.status()["dry_run"])
-
 
 def udp_answer(host: Host, to: str, port: int, datagram: bytes = b"x" * 300) -> str:
     """What comes back to a datagram: "refused" by ICMP, "nothing", or the octets."""

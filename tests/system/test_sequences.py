@@ -574,3 +574,56 @@ class Knockd(Sequences):
                     return opened.exists()
 
                 eventually(knocked, 10, f"{opened}: {knockd.out} {knockd.err}")
+
+
+class Import(Sequences):
+    """A knockd.conf that served knockd serves us."""
+
+    def conf(self) -> tuple[Path, Path]:
+        opened = self.network.folder / "opened"
+        opened.mkdir()
+        file = self.network.folder / "knockd.conf"
+        file.write_text(
+            "[options]\n LogFile = /var/log/knockd.log\n[openSSH]\n sequence = 7311,15002,9040\n seq_timeout = 10\n"
+            " start_command = /sbin/iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n cmd_timeout = 20\n"
+            " stop_command = /sbin/iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n tcpflags = syn\n"
+            f"[touch]\n sequence = 7312:udp,15003:udp,9041:udp\n start_command = /usr/bin/touch {opened}/%IP%\n"
+        )
+        return file, opened
+
+    def imported(self, *arguments: str | Path) -> harness.Done:
+        return harness.run(harness.BIN / "spa-server", "import", *arguments, check=False)
+
+    def test_what_was_imported_opens(self) -> None:
+        file, opened = self.conf()
+        opened.chmod(0o777)
+        self.network.folder.chmod(0o755)
+        done = self.imported(file)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("line 2: LogFile", done.stderr)
+        text = done.stdout.replace("protect = false", "protect = true").replace('"iptables"', f'"{harness.BACKEND}"')
+        head = server_toml(Service("db", ["tcp/5432"]))
+        self.gateway.configure(head + text)
+        self.assertEqual(self.gateway.control("check").returncode, 0)
+        self.serve()
+        self.gateway.start()
+        for family in FAMILIES:
+            knock(self.friend, GATEWAY[family], *TCP)
+            self.opens(FRIEND[family])
+            self.assert_opens(self.friend, GATEWAY[family])
+            knock(self.friend, GATEWAY[family], *UDP)
+            eventually(lambda family=family: (opened / FRIEND[family]).exists(), 5, "the command ran")
+
+    def test_it_never_overwrites_and_unknown_directives_are_errors(self) -> None:
+        file, _ = self.conf()
+        output = self.network.folder / "sequences.toml"
+        self.assertEqual(self.imported(file, "--output", output).returncode, 0)
+        self.assertEqual(output.stat().st_mode & 0o777, 0o600)
+        before = output.read_text()
+        done = self.imported(file, "--output", output)
+        self.assertEqual((done.returncode, done.stdout, output.read_text()), (1, "", before))
+        file.write_text(file.read_text().replace("seq_timeout", "seq_timout"))
+        done = self.imported(file)
+        self.assertEqual((done.returncode, done.stdout), (78, ""))
+        self.assertIn("line 5: knockd has no directive seq_timout", done.stderr)
+        self.assertEqual(self.imported("/nonexistent").returncode, 78)

@@ -108,23 +108,6 @@ class Doors(Wrapped):
         self.assertEqual(self.command("close-overdue", "--wait").stdout, "closed 1; nothing stays open\n")
         self.assertFalse(self.is_listed(4))
 
-    def test_whatever_becomes_of_the_files_is_mended_and_said_once(self) -> None:
-        older = self.allow.read_bytes()
-        self.start()
-        self.opens(*FAMILIES)
-        whole = self.allow.read_bytes()
-        self.allow.write_bytes(older)
-        eventually(lambda: self.allow.read_bytes() == whole, 4, "the block is back")
-        self.pattern.unlink()
-        eventually(lambda: self.pattern.exists() and self.is_listed(6), 4, "the pattern file is back")
-        self.pattern.write_text("ALL\n")
-        eventually(lambda: self.lines()[0] == FRIEND[4], 4, "nobody else is in")
-        harness.time.sleep(4.5)  # two looks, at which nothing is to be said
-        self.assertEqual(self.gateway.log().count("put back: the block"), 1)
-        self.assertEqual(len(self.gateway.grants()), 2)
-        for family in FAMILIES:
-            self.assertTrue(self.enters(family), "no grant is lost")
-
     def test_uninstall_warns_whom_hosts_deny_shuts_out(self) -> None:
         self.start()
         self.gateway.stop()

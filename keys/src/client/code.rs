@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use crate::name::{ClientName, Host};
 
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
@@ -17,6 +20,41 @@ pub struct OneTimeCode {
 impl OneTimeCode {
     /// The fewest and the most bytes of a secret.
     pub const LENGTHS: std::ops::RangeInclusive<usize> = 10..=64;
+
+    /// What RFC 4226 recommends: as many bytes as HMAC-SHA-1 gives.
+    const NEW: usize = 20;
+
+    /// A new random secret for codes of 6 or 8 digits.
+    pub fn generate(digits: u8, rng: &mut impl CryptoRng) -> Self {
+        let mut secret = Zeroizing::new(vec![0; Self::NEW].into_boxed_slice());
+        rng.fill_bytes(&mut secret);
+        Self { secret, digits }
+    }
+
+    /// The text that authenticator apps read, as they all know it.
+    #[must_use]
+    pub fn to_uri(&self, client: &ClientName, gateway: &Host) -> Zeroizing<String> {
+        // An IPv6 address has colons, which part issuer and account.
+        let issuer = gateway.as_str().replace(':', "%3A");
+        let secret = self.to_base32();
+        let mut uri = Zeroizing::new(String::with_capacity(1024));
+        for part in [
+            "otpauth://totp/",
+            &issuer,
+            ":",
+            client.as_str(),
+            "?secret=",
+            &secret,
+            "&issuer=",
+            &issuer,
+        ] {
+            uri.push_str(part);
+        }
+        uri.push_str("&algorithm=SHA1&digits=");
+        uri.push(char::from(b'0' + self.digits));
+        uri.push_str("&period=30");
+        uri
+    }
 
     /// Reads a secret in base32, capitals, without padding.
     ///
@@ -111,6 +149,25 @@ mod tests {
         assert_eq!(code.expose(), b"12345678901234567890");
         assert_eq!(code.to_base32().as_str(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
         assert_eq!(format!("{code:?}"), "OneTimeCode(..)");
+    }
+
+    #[test]
+    fn what_apps_read() {
+        let code = OneTimeCode::parse("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", 6).unwrap();
+        let uri = code.to_uri(&"alice-phone".parse().unwrap(), &"2001:db8::7".parse().unwrap());
+        assert_eq!(
+            uri.as_str(),
+            "otpauth://totp/2001%3Adb8%3A%3A7:alice-phone?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\
+             &issuer=2001%3Adb8%3A%3A7&algorithm=SHA1&digits=6&period=30"
+        );
+    }
+
+    #[test]
+    fn new_secrets_are_random_and_can_be_written() {
+        let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+        let (first, second) = (OneTimeCode::generate(8, rng), OneTimeCode::generate(8, rng));
+        assert!(first != second);
+        assert!(OneTimeCode::parse(&first.to_base32(), 8).unwrap() == first);
     }
 
     #[test]

@@ -9,13 +9,14 @@ use toml_edit::{Array, DocumentMut, Item, value};
 use zeroize::Zeroizing;
 
 use super::Client;
-use super::policy::AddressRule;
+use super::code::OneTimeCode;
+use super::policy::{AddressRule, Widen};
 use crate::file::{self, Limits};
 use crate::load::LoadError;
 use crate::units::{format_duration, format_time};
 
 /// What is to change. An outer `None` leaves the value as it is, an inner one takes it out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct ClientEdit {
     /// The services it may open.
     pub services: Option<Vec<ServiceName>>,
@@ -31,6 +32,10 @@ pub struct ClientEdit {
     pub sources: Option<Vec<IpNet>>,
     /// The cap on what it may ask for.
     pub max_duration: Option<Option<Duration>>,
+    /// What is opened instead of the one address.
+    pub widen: Option<Widen>,
+    /// The secret of the one-time codes it must send.
+    pub one_time_code: Option<Option<OneTimeCode>>,
 }
 
 impl ClientEdit {
@@ -79,6 +84,15 @@ impl ClientEdit {
         }
         if let Some(longest) = self.max_duration {
             set("max-duration", longest.map(|length| value(format_duration(length))));
+        }
+        if let Some(widen) = self.widen {
+            let lengths = [format!("/{}", widen.v4), format!("/{}", widen.v6)];
+            set("widen", Some(list(&lengths)).filter(|_| widen != Widen::default()));
+        }
+        if let Some(code) = &self.one_time_code {
+            let (secret, digits) = code.as_ref().map(|code| (code.to_base32(), code.digits)).unzip();
+            set("one-time-code", secret.map(|secret| value(secret.as_str())));
+            set("one-time-digits", digits.map(|digits| value(i64::from(digits))));
         }
         Zeroizing::new(document.to_string())
     }

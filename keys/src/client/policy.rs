@@ -138,6 +138,19 @@ impl Widen {
     }
 }
 
+impl FromStr for Widen {
+    type Err = &'static str;
+
+    /// Reads `/24`, `/64` or `/24,/64`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lengths: Vec<u8> = text
+            .split(',')
+            .map(|length| Self::parse_length(length.trim()))
+            .collect::<Result<_, _>>()?;
+        Self::from_lengths(&lengths).ok_or("widen takes one length for IPv4 and one for IPv6")
+    }
+}
+
 impl Default for Widen {
     fn default() -> Self {
         Self { v4: 32, v6: 128 }

@@ -10,6 +10,7 @@ use super::code::OneTimeCode;
 use super::policy::{ClientPolicy, Widen, parse_source};
 use super::write_time;
 use crate::fault::Fault;
+use crate::name::ClientName;
 use crate::table::Table;
 use crate::units::{self, format_duration, parse_duration};
 
@@ -22,6 +23,8 @@ pub struct Terms {
     pub expires: Option<UnixTime>,
     /// The secret of the one-time codes it must send.
     pub one_time_code: Option<OneTimeCode>,
+    /// The client whose place it takes, after a rotation of the gateway's identity.
+    pub replaces: Option<ClientName>,
 }
 
 impl Terms {
@@ -32,6 +35,7 @@ impl Terms {
             policy: self.policy.clone(),
             expires: self.expires,
             one_time_code: self.one_time_code.as_ref().map(OneTimeCode::duplicate),
+            replaces: self.replaces.clone(),
         }
     }
 
@@ -40,6 +44,7 @@ impl Terms {
             policy: read_policy(table)?,
             expires: table.text("expires", units::parse_time)?,
             one_time_code: read_code(table)?,
+            replaces: table.text("replaces", str::parse)?,
         })
     }
 
@@ -52,6 +57,9 @@ impl Terms {
             out.push_str("one-time-code = \"");
             out.push_str(&code.to_base32());
             let _ = writeln!(out, "\"\none-time-digits = {}", code.digits);
+        }
+        if let Some(name) = &self.replaces {
+            let _ = writeln!(out, "replaces = \"{name}\"");
         }
     }
 }

@@ -47,6 +47,12 @@ impl<'a> ClientView<'a> {
         self.0.one_time_code.as_deref()
     }
 
+    /// The client whose place it takes, after a rotation of the gateway's identity.
+    #[must_use]
+    pub fn replaces(self) -> Option<&'a str> {
+        self.0.replaces.as_deref()
+    }
+
     /// When it was enrolled.
     #[must_use]
     pub fn enrolled(self) -> Option<UnixTime> {

@@ -123,7 +123,8 @@ impl KeyDirectory {
         Ok(Written::New)
     }
 
-    /// Removes the files of invites whose end is more than two days ago; returns their clients' names.
+    /// Removes the files of invites whose end is more than two days ago, and drafts that a crash left; returns the
+    /// invites' names.
     ///
     /// # Errors
     ///
@@ -136,6 +137,8 @@ impl KeyDirectory {
             removed.or_else(|error| if error.is_absent() { Ok(()) } else { Err(error) })?;
             self.remove_file(Kind::Invite, stem);
         }
+        file::sweep_drafts(&self.clients_dir, now)?;
+        file::sweep_drafts(&self.invites_dir, now)?;
         Ok(old.into_iter().map(|(_, name)| name).collect())
     }
 }

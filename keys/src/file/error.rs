@@ -72,7 +72,8 @@ pub enum FileError {
 
 impl FileError {
     /// What the system said about an attempt on `path`.
-    pub(crate) fn io(path: &Path, verb: &'static str, error: io::Error) -> Self {
+    #[must_use]
+    pub fn io(path: &Path, verb: &'static str, error: io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::NotFound => Self::Absent { path },

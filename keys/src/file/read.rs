@@ -1,7 +1,7 @@
 //! Reading a file that holds secrets.
 
 use std::ffi::OsStr;
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -107,23 +107,38 @@ fn read_opened(mut file: File, path: &Path, limits: Limits) -> Result<Zeroizing<
     }
 }
 
-/// Checks what the opened file is, so that nothing can be put in its place between; returns its length.
-fn check(file: &File, path: &Path, limits: Limits) -> Result<usize, FileError> {
-    let metadata = file.metadata().map_err(|error| FileError::io(path, "read", error))?;
+/// Checks that nobody else owns, reads or writes what is at `path`: a directory or file of state, which is opened
+/// elsewhere.
+///
+/// # Errors
+///
+/// [`FileError::Owner`] or [`FileError::Mode`] with what to type, or what the system said.
+pub fn check_private(path: &Path, allowed: u32) -> Result<(), FileError> {
+    let metadata = std::fs::metadata(path).map_err(|error| FileError::io(path, "read", error))?;
+    check_facts(&metadata, path, allowed)
+}
+
+fn check_facts(metadata: &Metadata, path: &Path, allowed: u32) -> Result<(), FileError> {
     let (path, mode) = (path.to_owned(), metadata.mode() & 0o7777);
-    if !metadata.is_file() {
-        let kind = kind_of(metadata.file_type());
-        return Err(FileError::NotRegular { path, kind });
-    }
     if !is_trusted(metadata.uid()) {
         let owner = metadata.uid();
         return Err(FileError::Owner { path, owner });
     }
-    if mode & 0o077 & !limits.mode != 0 {
-        let allowed = limits.mode;
+    if mode & 0o077 & !allowed != 0 {
         return Err(FileError::Mode { path, mode, allowed });
     }
-    let most = limits.most;
+    Ok(())
+}
+
+/// Checks what the opened file is, so that nothing can be put in its place between; returns its length.
+fn check(file: &File, path: &Path, limits: Limits) -> Result<usize, FileError> {
+    let metadata = file.metadata().map_err(|error| FileError::io(path, "read", error))?;
+    if !metadata.is_file() {
+        let (path, kind) = (path.to_owned(), kind_of(metadata.file_type()));
+        return Err(FileError::NotRegular { path, kind });
+    }
+    check_facts(&metadata, path, limits.mode)?;
+    let (path, most) = (path.to_owned(), limits.most);
     let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= most);
     length.ok_or(FileError::Large { path, most })
 }

@@ -39,6 +39,36 @@ pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileErr
     sync_directory(path)
 }
 
+/// Gives the file at `path` the name `new` as well, durably; never overwrites.
+///
+/// # Errors
+///
+/// As [`create_new`], and [`FileError::Absent`] when there is no file at `path`.
+pub fn link(path: &Path, new: &Path) -> Result<(), FileError> {
+    match fs::hard_link(path, new) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FileError::io(new, "write", error)),
+        linked => linked.map_err(|error| FileError::io(path, "link", error)),
+    }?;
+    sync_directory(new)
+}
+
+/// Gives the file at `path` the name `new` instead, durably; never overwrites.
+///
+/// # Errors
+///
+/// As [`link`].
+pub fn rename_new(path: &Path, new: &Path) -> Result<(), FileError> {
+    match renameat_with(CWD, path, CWD, new, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Err(FileError::io(new, "write", Errno::EXIST.into())),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            link(path, new)?;
+            return remove(path);
+        }
+        renamed => renamed.map_err(|error| FileError::io(path, "rename", error.into()))?,
+    }
+    sync_directory(new)
+}
+
 /// Makes a directory of exactly this mode, with its parents (mode 0755); one that exists is left as it is.
 ///
 /// # Errors
@@ -193,6 +223,19 @@ mod tests {
         assert!(matches!(written, Err(FileError::Io { .. })));
         assert_eq!(text.unwrap(), "old");
         assert_eq!(left, ["a"]);
+    }
+
+    #[test]
+    fn a_new_name_takes_nobodys_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to, taken) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+        fs::write(&from, "a").unwrap();
+        // A link to nowhere is somebody's place too.
+        symlink(dir.path().join("nowhere"), &taken).unwrap();
+        assert!(matches!(rename_new(&from, &taken), Err(FileError::Exists { .. })));
+        rename_new(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "a");
+        assert!(rename_new(&from, &taken).unwrap_err().is_absent());
     }
 
     #[test]

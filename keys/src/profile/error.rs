@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::ProfileName;
+use super::{ProfileName, SealedError};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::fault::Fault;
@@ -72,6 +72,30 @@ pub enum ProfileError {
         /// Where, and why.
         error: SyntaxError,
     },
+    /// It lies under a passphrase.
+    Locked {
+        /// The name.
+        name: ProfileName,
+    },
+    /// It lies under a passphrase and cannot be opened, or cannot be put there.
+    Sealed {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: SealedError,
+    },
+    /// The name that it was to have is another profile's.
+    NameTaken {
+        /// The name.
+        name: ProfileName,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A name for the old profile that no file can have.
+    LongName {
+        /// The name.
+        text: String,
+    },
     /// The environment does not say where profiles are.
     NoFolder,
 }
@@ -81,9 +105,10 @@ impl ProfileError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Taken { .. } => Exit::Failed,
+            Self::Taken { .. } | Self::NameTaken { .. } | Self::LongName { .. } => Exit::Failed,
             Self::File(error) => error.exit(),
-            Self::Unknown { .. } | Self::Syntax { .. } | Self::NoFolder => Exit::Config,
+            Self::Sealed { error, .. } => sealed_exit(error),
+            Self::Unknown { .. } | Self::Syntax { .. } | Self::Locked { .. } | Self::NoFolder => Exit::Config,
         }
     }
 
@@ -93,12 +118,38 @@ impl ProfileError {
                 Some("spa-client enroll, with an invite from who runs the gateway".into())
             }
             Self::Unknown { others, .. } => Some(format!("one of those that exist: {}", others.join(", "))),
-            Self::Taken { .. } => Some("another name with --profile NAME".into()),
+            Self::Taken { .. } => {
+                Some("another name with --profile NAME, or --replace, which keeps the old one".into())
+            }
+            Self::NameTaken { .. } => Some("another name".into()),
+            Self::LongName { .. } => Some("spa-client rename, to a shorter name".into()),
             Self::File(error) => error.hint(),
+            Self::Locked { .. } => Some("--passphrase-fd N".into()),
+            Self::Sealed { error, .. } => sealed_hint(error),
             Self::Syntax { .. } => None,
             Self::NoFolder => Some("export SPA_CONFIG_DIR=/a/folder/of/yours".into()),
         }
     }
+}
+
+const fn sealed_exit(error: &SealedError) -> Exit {
+    match error {
+        SealedError::Empty => Exit::Usage,
+        SealedError::Passphrase | SealedError::Memory(_) | SealedError::Randomness => Exit::Failed,
+        SealedError::Damaged | SealedError::Version { .. } | SealedError::Cost(_) | SealedError::Syntax(_) => {
+            Exit::Config
+        }
+    }
+}
+
+fn sealed_hint(error: &SealedError) -> Option<String> {
+    let hint = match error {
+        SealedError::Passphrase => "again; nobody can open it without the passphrase, so else a new invite",
+        SealedError::Damaged => "a copy of the file, or a new invite",
+        SealedError::Version { .. } => "a newer spa-client",
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 impl fmt::Display for ProfileError {
@@ -111,6 +162,10 @@ impl fmt::Display for ProfileError {
                 path.display()
             ),
             Self::File(error) => error.fmt(f),
+            Self::NameTaken { name, path } => write!(f, "there is a profile {name} already: {}", path.display()),
+            Self::LongName { text } => write!(f, "no profile can be called {text}"),
+            Self::Locked { name } => write!(f, "the profile {name} is under a passphrase"),
+            Self::Sealed { path, error } => write!(f, "{}: {error}", path.display()),
             Self::Syntax { path, error } => write!(f, "{}, {error}", path.display()),
             Self::NoFolder => f.write_str("none of SPA_CONFIG_DIR, XDG_CONFIG_HOME and HOME says where profiles are"),
         }

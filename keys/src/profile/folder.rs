@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::process::geteuid;
+use zeroize::Zeroizing;
 
-use super::{Profile, ProfileError};
+use super::{Cost, Passphrase, Profile, ProfileError, Sealed, SealedError};
 use crate::file::{self, FileError, Limits};
 use crate::name::Host;
 
@@ -71,6 +72,15 @@ impl fmt::Display for ProfileNameError {
 
 impl std::error::Error for ProfileNameError {}
 
+/// A profile as it lies in its file.
+#[derive(Debug)]
+pub enum Stored {
+    /// As it is.
+    Plain(Box<Profile>),
+    /// Under a passphrase.
+    Sealed(Sealed),
+}
+
 /// The folder of a person's profiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder(PathBuf);
@@ -104,29 +114,63 @@ impl Folder {
         self.0.join(format!("{name}.toml"))
     }
 
-    /// Reads a profile.
+    /// Reads a profile as it lies there.
     ///
     /// # Errors
     ///
     /// [`ProfileError`] when there is none, its file is open to others, or what it holds is no profile.
-    pub fn load(&self, name: &ProfileName) -> Result<Profile, ProfileError> {
+    pub fn read(&self, name: &ProfileName) -> Result<Stored, ProfileError> {
         let path = self.file(name);
         let text = match file::read_text(&path, Limits::SECRET) {
             Err(error) if error.is_absent() => return Err(self.unknown(name)),
             read => read?,
         };
-        Profile::parse(&text).map_err(|error| ProfileError::Syntax { path, error })
+        match Sealed::parse(&text) {
+            Ok(Some(sealed)) => Ok(Stored::Sealed(sealed)),
+            Ok(None) => match Profile::parse(&text) {
+                Ok(profile) => Ok(Stored::Plain(Box::new(profile))),
+                Err(error) => Err(ProfileError::Syntax { path, error }),
+            },
+            Err(error) => Err(ProfileError::Sealed { path, error }),
+        }
     }
 
-    /// Writes a new profile, durably, into a folder of mode 0700.
+    /// Reads a profile that lies there without a passphrase.
+    ///
+    /// # Errors
+    ///
+    /// As [`Folder::read`], and [`ProfileError::Locked`] when it is under one.
+    pub fn load(&self, name: &ProfileName) -> Result<Profile, ProfileError> {
+        match self.read(name)? {
+            Stored::Plain(profile) => Ok(*profile),
+            Stored::Sealed(_) => Err(ProfileError::Locked { name: name.clone() }),
+        }
+    }
+
+    /// Opens a profile that lies there under a passphrase.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError::Sealed`].
+    pub fn open(&self, name: &ProfileName, sealed: &Sealed, passphrase: &Passphrase) -> Result<Profile, ProfileError> {
+        sealed.open(passphrase).map_err(|error| self.refused(name, error))
+    }
+
+    /// Writes a new profile, durably, into a folder of mode 0700; under a passphrase where one is given.
     ///
     /// # Errors
     ///
     /// [`ProfileError::Taken`] when there is one of that name; it is never overwritten.
-    pub fn create(&self, name: &ProfileName, profile: &Profile) -> Result<(), ProfileError> {
+    pub fn create(
+        &self,
+        name: &ProfileName,
+        profile: &Profile,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(), ProfileError> {
+        let text = self.text(name, profile, passphrase)?;
         self.make()?;
         let path = self.file(name);
-        match file::create_new(&path, profile.to_text().as_bytes(), 0o600) {
+        match file::create_new(&path, text.as_bytes(), 0o600) {
             Err(FileError::Exists { path }) => {
                 let name = name.clone();
                 return Err(ProfileError::Taken { name, path });
@@ -142,11 +186,82 @@ impl Folder {
     /// # Errors
     ///
     /// [`ProfileError::File`] when the system refused; the old one is then whole.
-    pub fn replace(&self, name: &ProfileName, profile: &Profile) -> Result<(), ProfileError> {
+    pub fn replace(
+        &self,
+        name: &ProfileName,
+        profile: &Profile,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(), ProfileError> {
+        let text = self.text(name, profile, passphrase)?;
         let path = self.file(name);
-        file::replace(&path, profile.to_text().as_bytes(), 0o600)?;
+        file::replace(&path, text.as_bytes(), 0o600)?;
         keep(&path);
         Ok(())
+    }
+
+    /// Gives a profile a second name beside its own: `NAME.old`, or the first of `NAME.old.2` and so on that is free.
+    /// From then on its place may be taken, and nothing is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError`] when it is not there, or the system refused.
+    pub fn keep_old(&self, name: &ProfileName) -> Result<ProfileName, ProfileError> {
+        let others = (2..).map(|number| format!("{name}.old.{number}"));
+        for text in std::iter::once(format!("{name}.old")).chain(others) {
+            let old: ProfileName = text.parse().map_err(|_| ProfileError::LongName { text })?;
+            match file::link(&self.file(name), &self.file(&old)) {
+                Err(FileError::Exists { .. }) => {}
+                linked => return linked.map(|()| old).map_err(ProfileError::from),
+            }
+        }
+        Err(self.unknown(name))
+    }
+
+    /// Gives a profile another name.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError::Taken`] when a profile has that name, [`ProfileError::Unknown`] when there is none to rename.
+    pub fn rename(&self, name: &ProfileName, new: &ProfileName) -> Result<(), ProfileError> {
+        match file::rename_new(&self.file(name), &self.file(new)) {
+            Err(FileError::Exists { path }) => Err(ProfileError::NameTaken {
+                name: new.clone(),
+                path,
+            }),
+            Err(error) if error.is_absent() => Err(self.unknown(name)),
+            renamed => renamed.map_err(ProfileError::from),
+        }
+    }
+
+    /// Takes a profile away, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError::Unknown`] when there is none.
+    pub fn forget(&self, name: &ProfileName) -> Result<(), ProfileError> {
+        match file::remove(&self.file(name)) {
+            Err(error) if error.is_absent() => Err(self.unknown(name)),
+            removed => removed.map_err(ProfileError::from),
+        }
+    }
+
+    fn text(
+        &self,
+        name: &ProfileName,
+        profile: &Profile,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Zeroizing<String>, ProfileError> {
+        let Some(passphrase) = passphrase else {
+            return Ok(profile.to_text());
+        };
+        let sealed = Sealed::seal(profile, passphrase, Cost::DEFAULT);
+        let sealed = sealed.map_err(|error| self.refused(name, error))?;
+        Ok(Zeroizing::new(sealed.to_text()))
+    }
+
+    fn refused(&self, name: &ProfileName, error: SealedError) -> ProfileError {
+        let path = self.file(name);
+        ProfileError::Sealed { path, error }
     }
 
     fn make(&self) -> Result<(), ProfileError> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use spa_proto::{Address, HmacKey, Psk, PublicKey, SecretKey, ServiceName};
 use zeroize::Zeroizing;
 
-use super::{AddressMode, Profile, ProfileService, SyntaxError, host, seconds};
+use super::{AddressMode, Membership, Profile, ProfileService, Server, SyntaxError, host, seconds};
 use crate::invite::Ports;
 use crate::name::{ClientName, Host, ServicePort};
 use crate::text;
@@ -23,12 +23,34 @@ struct Raw {
     name: Text<ClientName>,
     #[serde(default = "as_seen")]
     address: RawAddress,
+    #[serde(default)]
+    one_time_code: bool,
+    #[serde(default)]
+    stun: RawServers<{ Server::STUN_PORT }>,
+    #[serde(default)]
+    ntp: RawServers<{ Server::NTP_PORT }>,
     gateway_public_key: Text<PublicKey>,
     gateway_hmac_key: Text<HmacKey>,
     private_key: Text<SecretKey>,
     psk: Text<Psk>,
     #[serde(default)]
     services: BTreeMap<RawServiceName, RawService>,
+    enroll: Option<RawEnroll>,
+    #[serde(default)]
+    also: Vec<RawMembership>,
+}
+
+/// The same gateway fields once more, `[[also]]`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawMembership {
+    host: Text<Host>,
+    ports: RawPorts,
+    name: Text<ClientName>,
+    gateway_public_key: Text<PublicKey>,
+    gateway_hmac_key: Text<HmacKey>,
+    private_key: Text<SecretKey>,
+    psk: Text<Psk>,
     enroll: Option<RawEnroll>,
 }
 
@@ -48,18 +70,40 @@ struct RawEnroll {
 
 pub(super) fn parse(text: &str) -> Result<Profile, SyntaxError> {
     let raw: Raw = toml::from_str(text).map_err(|error| SyntaxError::locate(text, &error))?;
+    let home = RawMembership {
+        host: raw.host,
+        ports: raw.ports,
+        name: raw.name,
+        gateway_public_key: raw.gateway_public_key,
+        gateway_hmac_key: raw.gateway_hmac_key,
+        private_key: raw.private_key,
+        psk: raw.psk,
+        enroll: raw.enroll,
+    };
     Ok(Profile {
-        host: raw.host.0,
-        ports: raw.ports.0,
-        gateway: raw.gateway_public_key.0,
-        hmac_key: raw.gateway_hmac_key.0,
-        secret: raw.private_key.0,
-        psk: raw.psk.0,
-        name: raw.name.0,
+        home: home.into(),
+        also: raw.also.into_iter().map(Membership::from).collect(),
         address: raw.address.0,
+        one_time_code: raw.one_time_code,
+        stun: raw.stun.0,
+        ntp: raw.ntp.0,
         services: raw.services.into_iter().map(service).collect(),
-        invite: raw.enroll.map(|enroll| enroll.invite_public_key.0),
     })
+}
+
+impl From<RawMembership> for Membership {
+    fn from(raw: RawMembership) -> Self {
+        Self {
+            host: raw.host.0,
+            ports: raw.ports.0,
+            gateway: raw.gateway_public_key.0,
+            hmac_key: raw.gateway_hmac_key.0,
+            secret: raw.private_key.0,
+            psk: raw.psk.0,
+            name: raw.name.0,
+            invite: raw.enroll.map(|enroll| enroll.invite_public_key.0),
+        }
+    }
 }
 
 fn service((name, service): (RawServiceName, RawService)) -> (ServiceName, ProfileService) {
@@ -125,6 +169,18 @@ impl<'de> Deserialize<'de> for RawPorts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ports = Vec::<u16>::deserialize(deserializer)?;
         Ports::new(&ports).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Servers, with the port that they have unless one is named.
+#[derive(Default)]
+struct RawServers<const PORT: u16>(Vec<Server>);
+
+impl<'de, const PORT: u16> Deserialize<'de> for RawServers<PORT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let servers = texts.iter().map(|text| Server::parse(text, PORT));
+        servers.collect::<Result<_, _>>().map(Self).map_err(D::Error::custom)
     }
 }
 

@@ -61,10 +61,10 @@ fn a_profile_is_read_as_it_is_written() {
 #[test]
 fn the_enrollment_is_kept() {
     let mut profile = Profile::parse(EXAMPLE).unwrap();
-    profile.invite = Some(PublicKey([7; 32]));
+    profile.home.invite = Some(PublicKey([7; 32]));
     profile.address = AddressMode::Resolve;
     let again = Profile::parse(&profile.to_text()).unwrap();
-    assert_eq!(again.invite, profile.invite);
+    assert_eq!(again.home.invite, profile.home.invite);
     assert_eq!(again.address, AddressMode::Resolve);
 }
 
@@ -138,7 +138,7 @@ fn errors_say_where_and_never_what_a_secret_is() {
     line 11, column 1: unknown field `conect`, expected `connect` or `for`
       conect = ...
       ^
-    line 2, column 1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`
+    line 2, column 1: unknown field `hots`, expected one of `host`, `ports`, `name`, `address`, `one-time-code`, `stun`, `ntp`, `gateway-public-key`, `gateway-hmac-key`, `private-key`, `psk`, `services`, `enroll`, `also`
       hots = ...
       ^
     line 9, column 7: 47 characters, where a key has 43
@@ -205,8 +205,8 @@ fn a_profile_is_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::at(&dir.path().join("spa"));
     let profile = Profile::parse(EXAMPLE).unwrap();
-    folder.create(&name("gw"), &profile).unwrap();
-    let error = folder.create(&name("gw"), &profile).unwrap_err();
+    folder.create(&name("gw"), &profile, None).unwrap();
+    let error = folder.create(&name("gw"), &profile, None).unwrap_err();
     assert!(matches!(error, ProfileError::Taken { .. }), "{error}");
     assert_eq!(folder.names().unwrap(), ["gw"]);
     assert_eq!(folder.load(&name("gw")).unwrap().to_text(), profile.to_text());
@@ -219,7 +219,9 @@ fn a_profile_is_never_overwritten() {
 fn what_others_may_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::at(dir.path());
-    folder.create(&name("gw"), &Profile::parse(EXAMPLE).unwrap()).unwrap();
+    folder
+        .create(&name("gw"), &Profile::parse(EXAMPLE).unwrap(), None)
+        .unwrap();
     fs::set_permissions(folder.file(&name("gw")), Permissions::from_mode(0o640)).unwrap();
     let error = folder.load(&name("gw")).unwrap_err();
     assert!(matches!(error, ProfileError::File(FileError::Mode { .. })), "{error}");
@@ -230,7 +232,9 @@ fn what_others_may_read_is_refused() {
 fn an_unknown_name_brings_the_known_ones() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::at(dir.path());
-    folder.create(&name("gw"), &Profile::parse(EXAMPLE).unwrap()).unwrap();
+    folder
+        .create(&name("gw"), &Profile::parse(EXAMPLE).unwrap(), None)
+        .unwrap();
     fs::write(dir.path().join(".gw.tmp.toml"), "").unwrap();
     let failure = crate::Failure::from(folder.load(&name("gv")).unwrap_err());
     assert_eq!(failure.exit, Exit::Config);
@@ -238,4 +242,152 @@ fn an_unknown_name_brings_the_known_ones() {
     error: there is no profile gv
       try: one of those that exist: gw
     ");
+}
+
+#[test]
+fn all_that_a_profile_can_say() {
+    let also = r#"
+        [[also]]
+        host = "192.0.2.9"
+        ports = [443]
+        name = "anna"
+        gateway-public-key = "AwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        gateway-hmac-key = "AwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        private-key = "BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        psk = "BQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        enroll = { invite-public-key = "BwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" }
+    "#;
+    let manner = "one-time-code = true\nstun = [\"a.example\", \"[::1]:5\"]\nntp = [\"b.example\"]\nhost =";
+    let profile = Profile::parse(&(EXAMPLE.replacen("host =", manner, 1) + also)).unwrap();
+    assert!(profile.one_time_code);
+    assert_eq!(profile.stun[1].to_string(), "[::1]:5");
+    assert_eq!(profile.ntp[0].to_string(), "b.example:123");
+    let hosts: Vec<_> = profile.memberships().map(|gateway| gateway.host.as_str()).collect();
+    assert_eq!(hosts, ["gw.example.net", "192.0.2.9"]);
+    let invite = profile.also[0].invite.map(|key| text::encode(key.as_bytes()));
+    assert_eq!(invite.unwrap(), format!("Bw{}", "A".repeat(41)));
+    let again = Profile::parse(&profile.to_text()).unwrap();
+    assert_eq!(again.to_text(), profile.to_text());
+    assert!(Profile::parse(&(EXAMPLE.to_owned() + &also.replacen("psk", "pks", 1))).is_err());
+}
+
+#[test]
+fn the_old_one_is_kept_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::at(dir.path());
+    let profile = Profile::parse(EXAMPLE).unwrap();
+    folder.create(&name("gw"), &profile, None).unwrap();
+    for old in ["gw.old", "gw.old.2", "gw.old.3"] {
+        assert_eq!(folder.keep_old(&name("gw")).unwrap(), name(old));
+        folder.replace(&name("gw"), &profile, None).unwrap();
+    }
+    assert_eq!(folder.names().unwrap(), ["gw", "gw.old", "gw.old.2", "gw.old.3"]);
+    assert!(folder.load(&name("gw.old")).is_ok());
+    assert!(folder.keep_old(&name("other")).is_err());
+}
+
+#[test]
+fn renamed_and_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::at(dir.path());
+    let profile = Profile::parse(EXAMPLE).unwrap();
+    folder.create(&name("a"), &profile, None).unwrap();
+    folder.create(&name("b"), &profile, None).unwrap();
+    let taken = folder.rename(&name("a"), &name("b")).unwrap_err();
+    assert!(matches!(taken, ProfileError::NameTaken { .. }), "{taken}");
+    folder.rename(&name("a"), &name("c")).unwrap();
+    assert_eq!(folder.names().unwrap(), ["b", "c"]);
+    let gone = folder.rename(&name("a"), &name("d")).unwrap_err();
+    assert!(matches!(gone, ProfileError::Unknown { .. }), "{gone}");
+    folder.forget(&name("b")).unwrap();
+    assert!(matches!(folder.forget(&name("b")), Err(ProfileError::Unknown { .. })));
+    assert_eq!(folder.names().unwrap(), ["c"]);
+}
+
+#[test]
+fn under_a_passphrase() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::at(dir.path());
+    let profile = Profile::parse(EXAMPLE).unwrap();
+    let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.into())).unwrap();
+    folder.create(&name("gw"), &profile, Some(&passphrase("x"))).unwrap();
+    let locked = folder.load(&name("gw")).unwrap_err();
+    assert!(matches!(locked, ProfileError::Locked { .. }), "{locked}");
+    let Stored::Sealed(sealed) = folder.read(&name("gw")).unwrap() else {
+        panic!("not sealed");
+    };
+    let opened = folder.open(&name("gw"), &sealed, &passphrase("x")).unwrap();
+    assert_eq!(opened.to_text(), profile.to_text());
+    let wrong = folder.open(&name("gw"), &sealed, &passphrase("y")).unwrap_err();
+    assert_eq!(wrong.exit(), Exit::Failed);
+    assert_eq!(fs::metadata(folder.file(&name("gw"))).unwrap().mode() & 0o7777, 0o600);
+    // A file that ends early, as after a crash of another program that copied it.
+    let whole = fs::read_to_string(folder.file(&name("gw"))).unwrap();
+    for cut in [20, whole.len() / 2, whole.len() - 3] {
+        fs::write(folder.file(&name("gw")), &whole[..cut]).unwrap();
+        let broken = folder.load(&name("gw")).unwrap_err();
+        assert_eq!(broken.exit(), Exit::Config, "{broken}");
+    }
+}
+
+#[test]
+fn under_a_passphrase_the_file_is_as_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::at(dir.path());
+    let passphrase = Passphrase::new(Zeroizing::new("x".into())).unwrap();
+    let profile = Profile::parse(EXAMPLE).unwrap();
+    folder.create(&name("gw"), &profile, Some(&passphrase)).unwrap();
+    let file = folder.file(&name("gw"));
+    std::os::unix::fs::symlink(&file, folder.file(&name("link"))).unwrap();
+    let link = folder.read(&name("link")).unwrap_err();
+    assert!(
+        matches!(link, ProfileError::File(FileError::NotRegular { .. })),
+        "{link}"
+    );
+    fs::set_permissions(&file, Permissions::from_mode(0o604)).unwrap();
+    let open = folder.read(&name("gw")).unwrap_err();
+    assert!(matches!(open, ProfileError::File(FileError::Mode { .. })), "{open}");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    if std::os::unix::fs::chown(&file, Some(12_345), None).is_err() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    let strange = folder.read(&name("gw")).unwrap_err();
+    assert!(
+        matches!(strange, ProfileError::File(FileError::Owner { .. })),
+        "{strange}"
+    );
+}
+
+#[test]
+fn a_full_disk_leaves_the_sealed_profile_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |program: &str, words: &[&str]| {
+        let status = std::process::Command::new(program).args(words).arg(dir.path()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !run("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs"]) {
+        eprintln!("skipped: no right to mount a small file system");
+        return;
+    }
+    let folder = Folder::at(dir.path());
+    let passphrase = |text: &str| Passphrase::new(Zeroizing::new(text.into())).unwrap();
+    let mut profile = Profile::parse(EXAMPLE).unwrap();
+    let created = folder.create(&name("gw"), &profile, Some(&passphrase("old")));
+    // Grown beyond what is left.
+    for number in 0..400 {
+        let service = format!("service-{number}").parse().unwrap();
+        profile.services.insert(service, ProfileService::default());
+    }
+    let replaced = folder.replace(&name("gw"), &profile, Some(&passphrase("new")));
+    let (names, stored) = (fs::read_dir(dir.path()).map(Iterator::count), folder.read(&name("gw")));
+    let opened = match stored {
+        Ok(Stored::Sealed(sealed)) => folder.open(&name("gw"), &sealed, &passphrase("old")),
+        other => panic!("{other:?}"),
+    };
+    run("umount", &[]);
+    created.unwrap();
+    assert_eq!(replaced.unwrap_err().exit(), Exit::Failed);
+    assert!(opened.is_ok());
+    assert_eq!(names.unwrap(), 1, "no draft is left");
 }

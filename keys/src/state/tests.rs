@@ -1,5 +1,16 @@
 use super::*;
 
+/// As `spa-server init` makes state/.
+fn folder() -> tempfile::TempDir {
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    tempfile::Builder::new().permissions(private).tempdir().unwrap()
+}
+
+fn write_private(path: &Path, octets: &[u8]) {
+    std::fs::write(path, octets).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 fn lock(directory: &Path) -> StateLock {
     StateLock::acquire(directory).unwrap()
 }
@@ -26,7 +37,7 @@ fn grant() -> GrantRow {
 
 #[test]
 fn what_was_committed_is_there_after_opening_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let key = PublicKey([1; 32]);
     let knock = LastKnock {
         at: UnixTime::from_secs(9),
@@ -75,9 +86,35 @@ fn what_was_committed_is_there_after_opening_again() {
     assert_eq!(state.replay(&key).unwrap(), None);
 }
 
+/// As an older version left it.
+#[test]
+fn tables_that_came_later_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = PublicKey([1; 32]);
+    let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
+    assert!(state.began().unwrap().is_some());
+    state.commit(&[Change::Replay(key, set(&[10]))]).unwrap();
+    let database = state.take_database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.delete_table(CODES).unwrap();
+    transaction.delete_table(PINS).unwrap();
+    transaction.delete_table(GONE).unwrap();
+    transaction.commit().unwrap();
+    drop((database, state));
+    let mut state = State::open(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!((state.code(&key).unwrap(), state.pin(&key).unwrap()), (None, None));
+    assert_eq!(state.replay(&key).unwrap(), Some(set(&[10])));
+    let wrong = PinRow {
+        wrong: vec![1, 2],
+        at: UnixTime::from_secs(9),
+    };
+    state.commit(&[Change::Pin(key, wrong.clone())]).unwrap();
+    assert_eq!(state.pins().unwrap(), [(key, wrong)]);
+}
+
 #[test]
 fn one_process_at_a_time() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let held = lock(dir.path());
     assert!(matches!(StateLock::acquire(dir.path()), Err(StateError::Locked(_))));
     drop(held);
@@ -86,7 +123,7 @@ fn one_process_at_a_time() {
 
 #[test]
 fn nothing_is_made_over_what_exists() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     drop(State::create(dir.path(), lock(dir.path())).unwrap());
     assert!(matches!(
         State::create(dir.path(), lock(dir.path())),
@@ -96,13 +133,13 @@ fn nothing_is_made_over_what_exists() {
 
 #[test]
 fn missing_and_damaged_are_told_apart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     assert!(matches!(
         State::open(dir.path(), lock(dir.path())),
         Err(StateError::Missing(_))
     ));
     for junk in [&b""[..], b"junk", &[0; 8192]] {
-        std::fs::write(dir.path().join(FILE), junk).unwrap();
+        write_private(&dir.path().join(FILE), junk);
         let error = State::open(dir.path(), lock(dir.path())).unwrap_err();
         assert!(matches!(error, StateError::Damaged(..)), "{junk:.8?}: {error:?}");
     }
@@ -117,7 +154,7 @@ fn missing_and_damaged_are_told_apart() {
 /// Whatever octet of the file is changed: the record is either whole or refused, never quietly another one.
 #[test]
 fn a_changed_octet_is_noticed_or_means_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let key = PublicKey([1; 32]);
     let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
     state.commit(&[Change::Replay(key, set(&[10, 20]))]).unwrap();
@@ -135,4 +172,40 @@ fn a_changed_octet_is_noticed_or_means_nothing() {
         }
     }
     std::panic::set_hook(hook);
+}
+
+#[test]
+fn what_others_may_read_or_write_is_refused_with_what_to_type() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder();
+    drop(State::create(dir.path(), lock(dir.path())).unwrap());
+    let record = dir.path().join(FILE);
+    for (path, wrong, right) in [(record.as_path(), 0o644, 0o600), (dir.path(), 0o755, 0o700)] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(wrong)).unwrap();
+        let error = State::open(dir.path(), lock(dir.path())).unwrap_err();
+        let failure = Failure::from(error);
+        assert_eq!(failure.exit, Exit::Config);
+        assert_eq!(failure.hints, [format!("chmod {right:o} {}", path.display())]);
+        std::fs::set_permissions(path, PermissionsExt::from_mode(right)).unwrap();
+        State::open(dir.path(), lock(dir.path())).unwrap();
+    }
+}
+
+#[test]
+fn what_is_used_of_sequences_is_kept() {
+    let dir = folder();
+    let row = |next| SequenceRow {
+        name: "card".into(),
+        key: [7; 32],
+        next,
+        used: vec![1, u64::MAX],
+    };
+    let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!(state.sequences().unwrap(), []);
+    state
+        .commit(&[Change::Sequence(row(5)), Change::Sequence(row(6))])
+        .unwrap();
+    drop(state);
+    let mut state = State::open(dir.path(), lock(dir.path())).unwrap();
+    assert_eq!(state.sequences().unwrap(), [row(6)]);
 }

@@ -10,6 +10,7 @@ use spa_proto::TcpFlags;
 use spa_proto::sequence::{Stage, Transport};
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags, as knock(1) has them")]
 pub(crate) struct KnockArgs {
     /// Where to knock
     #[arg(value_parser = host, required_unless_present = "rolling", conflicts_with = "rolling")]

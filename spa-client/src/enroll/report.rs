@@ -1,11 +1,12 @@
 //! What `enroll` answers, to a person and to a script.
 
 use serde::Serialize;
-use spa_keys::profile::{Profile, ProfileName};
+use spa_keys::profile::ProfileName;
 use spa_keys::text::fingerprint;
 use spa_keys::units::format_time;
 use spa_keys::{Failure, InviteText};
 
+use super::settle::Settled;
 use crate::fire::counted;
 use crate::out;
 use crate::salvo::{Sent, Tally};
@@ -20,7 +21,26 @@ pub(super) struct Report {
     services: Vec<String>,
     ends: Option<String>,
     sent: Vec<Sent>,
+    proof: Proof,
     hints: Vec<String>,
+    /// What the proof came to, for a person.
+    #[serde(skip)]
+    proved: Option<String>,
+    #[serde(skip)]
+    old: Option<String>,
+}
+
+/// Whether a knock showed that the gateway knows this device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Proof {
+    /// Not tried.
+    #[default]
+    None,
+    /// A door opened.
+    Open,
+    /// None did.
+    Shut,
 }
 
 impl Report {
@@ -33,9 +53,24 @@ impl Report {
     }
 
     /// Says which profile it became.
-    pub(super) fn name_profile(&mut self, name: &ProfileName, profile: &Profile) {
+    pub(super) fn settle(&mut self, name: &ProfileName, settled: &Settled) {
         self.profile = Some(name.to_string());
-        self.host = Some(profile.host.to_string());
+        self.host = Some(settled.gateway().host.to_string());
+        self.old = settled.old.as_ref().map(ProfileName::to_string);
+    }
+
+    /// Says what the proof came to.
+    pub(super) fn prove(&mut self, proof: Proof, line: String) {
+        self.proof = proof;
+        self.proved = Some(line);
+    }
+
+    /// Says why nothing was proved.
+    pub(super) fn doubt(&mut self, causes: Vec<String>) {
+        for cause in causes {
+            out::tell("likely cause", &cause);
+            self.hints.push(cause);
+        }
     }
 
     /// Warns at once, and keeps the warning for the script.
@@ -64,14 +99,17 @@ impl Report {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let profile = text(&self.profile);
         let service = self.services.first().map_or("SERVICE", String::as_str);
-        vec![
+        let mut lines = vec![
             format!("gateway      {}", text(&self.fingerprint)),
             format!("own name     {}", text(&self.name)),
             format!("services     {}", self.services.join(", ")),
             format!("invite ends  {}", text(&self.ends)),
             format!("profile      {profile}"),
-            format!("sent: enroll ({})", counted(&self.sent)),
-            format!("try: spa-client open {profile} {service}"),
-        ]
+        ];
+        lines.extend(self.old.iter().map(|old| format!("old profile  {old}")));
+        lines.push(format!("sent: enroll ({})", counted(&self.sent)));
+        lines.extend(self.proved.clone());
+        lines.push(format!("try: spa-client open {profile} {service}"));
+        lines
     }
 }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use spa_keys::profile::{AddressMode, Folder, Profile, ProfileService};
+use spa_keys::profile::{AddressMode, Folder, Membership, Profile, ProfileService};
 use spa_keys::{Demands, InviteText};
 use spa_proto::{
     Datagram, Gateway, HmacKey, Identity, InviteSeed, KeyTable, Knock, Listen, MemoryRecord, Moment, Psk, PublicKey,
@@ -55,7 +55,15 @@ impl Device {
     }
 
     pub fn tell_with(&self, words: &[&str], stdin: &str) -> String {
-        let output = self.command(words).write_stdin(stdin).output().unwrap();
+        self.tell_in(&["env"], words, stdin)
+    }
+
+    /// The same, run by another program.
+    pub fn tell_in(&self, by: &[&str], words: &[&str], stdin: &str) -> String {
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(assert_cmd::cargo::cargo_bin("spa-client"));
+        command.env("SPA_CONFIG_DIR", self.path()).args(words);
+        let output = command.write_stdin(stdin).output().unwrap();
         let text = |octets| String::from_utf8(octets).unwrap();
         let (out, err) = (text(output.stdout), text(output.stderr));
         format!("exit {}\n{out}---\n{err}", output.status.code().unwrap())
@@ -65,7 +73,7 @@ impl Device {
     }
 
     pub fn write(&self, name: &str, profile: &Profile) {
-        self.folder().create(&name.parse().unwrap(), profile).unwrap();
+        self.folder().create(&name.parse().unwrap(), profile, None).unwrap();
     }
 
     pub fn read(&self, name: &str) -> Profile {
@@ -90,6 +98,19 @@ pub fn profile(host: &str, ports: &[u16]) -> Profile {
         duration: None,
     };
     Profile {
+        home: membership(host, ports),
+        also: Vec::new(),
+        address: AddressMode::AsSeen,
+        one_time_code: false,
+        stun: Vec::new(),
+        ntp: Vec::new(),
+        services: [("ssh".parse().unwrap(), ssh)].into(),
+    }
+}
+
+/// What a device of tests is at a gateway.
+pub fn membership(host: &str, ports: &[u16]) -> Membership {
+    Membership {
         host: host.parse().unwrap(),
         ports: spa_keys::invite::Ports::new(ports).unwrap(),
         gateway: secret(1).public(),
@@ -97,8 +118,6 @@ pub fn profile(host: &str, ports: &[u16]) -> Profile {
         secret: secret(3),
         psk: Psk::from_bytes(&[4; 32]),
         name: "anna-phone".parse().unwrap(),
-        address: AddressMode::AsSeen,
-        services: [("ssh".parse().unwrap(), ssh)].into(),
         invite: None,
     }
 }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use crate::config::{PortRange, Protocol};
 
-/// ESTABLISHED, FIN_WAIT1, FIN_WAIT2 and CLOSE_WAIT. Not SYN_RECV: anybody can send a SYN in anybody's name.
-const ALIVE: [&str; 4] = ["01", "04", "05", "08"];
+/// ESTABLISHED. Not SYN_RECV: anybody can send a SYN in anybody's name. Nor FIN_WAIT or CLOSE_WAIT: who has hung up a
+/// moment ago would be let in for a minute, while what is still sent to him makes conntrack know his connection.
+const ALIVE: &str = "01";
 
 /// A connection that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ fn connection(line: &str, protocol: Protocol) -> Option<Connection> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (own, port) = end(fields.next()?)?;
     let (peer, peer_port) = end(fields.next()?)?;
-    let alive = ALIVE.contains(&fields.next()?) && peer_port != 0 && !peer.is_loopback() && !peer.is_unspecified();
+    let alive = fields.next()? == ALIVE && peer_port != 0 && !peer.is_loopback() && !peer.is_unspecified();
     alive.then_some(Connection {
         protocol,
         own,
@@ -145,10 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn what_only_listens_begins_or_is_local_is_nobody() {
+    fn what_only_listens_begins_ends_or_is_local_is_nobody() {
         for line in [
             "   0: 00000000:0016 00000000:0000 0A 0:0",
             "   0: 0A0200C0:0016 057100CB:D431 03 0:0",
+            "   0: 0A0200C0:0016 057100CB:D431 05 0:0",
+            "   0: 0A0200C0:0016 057100CB:D431 08 0:0",
             "   0: 0100007F:0016 0200007F:D431 01 0:0",
             "   0: 0A0200C0:0016",
             "",

@@ -248,6 +248,12 @@ fn remove(family: Family, place: Place) -> Result<(), BackendError> {
     }
 }
 
+/// Whether this host has the programs of iptables.
+#[must_use]
+pub fn is_there() -> bool {
+    tools::are_there()
+}
+
 /// All tables of a family, as iptables-save prints them.
 ///
 /// # Errors

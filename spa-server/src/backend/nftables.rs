@@ -1,10 +1,12 @@
 //! nftables: a few static rules once, each grant an element of a plain set that ends by itself.
 //!
 //! [`plan`](super::plan) says what should be, `script` writes it as text, `tool` feeds that to nft in one transaction,
-//! `found` reads back over netlink what stands there, `settle` goes through all of it, `seeds` finds who must be let in at once, `doors` and `line` speak to the
-//! sets, `remove` takes own things away, [`later`] finds who would drop what was let through here.
+//! `found` reads back over netlink what stands there, `settle` goes through all of it, `seeds` finds who must be let in at
+//! once, `doors` and `line` speak to the sets, `remove` takes own things away, [`later`] finds who would drop what was
+//! let through here, [`earlier`] who lets in before.
 
 mod doors;
+pub mod earlier;
 mod found;
 pub mod later;
 mod line;
@@ -24,7 +26,7 @@ use super::ends::whole_seconds;
 use super::guests::Guests;
 use super::plan::Plan;
 use super::{Backend, BackendError, Banned, Door, Opening, Repairs, ShutOut, Watch, families};
-use crate::config::NamedChain;
+use crate::config::{BackendKind, Config, Finding, NamedChain, Service};
 use crate::netlink::Family;
 use found::Found;
 use line::Line;
@@ -172,6 +174,23 @@ impl Backend for Nftables {
 
 fn unless<T>(faults: Vec<BackendError>, done: T) -> Result<T, BackendError> {
     BackendError::unless(NAME, faults, done)
+}
+
+/// What this host's own ruleset would do to the services of nftables, for `spa-server check`.
+///
+/// # Errors
+///
+/// When the ruleset could not be read.
+pub fn inspect(config: &Config) -> Result<Vec<Finding>, BackendError> {
+    let is_own = |service: &Service| service.backends.contains(&BackendKind::Nftables);
+    if !config.services.iter().any(is_own) {
+        return Ok(Vec::new());
+    }
+    let text = tool::ruleset()?;
+    let ruleset = serde_json::from_str(&text).map_err(|error| fault(format!("nft -j list ruleset: {error}")))?;
+    let mut findings = later::findings_in(config, &ruleset);
+    findings.extend(earlier::findings_in(config, &ruleset));
+    Ok(findings)
 }
 
 fn fault(what: String) -> BackendError {

@@ -144,6 +144,26 @@ impl Guarded {
     }
 }
 
+/// The rules that `make` has for each step and service, in their order and each once.
+///
+/// Step by step over all services, not service by service: where two share a port, the drop of the one must not come
+/// before the grants of the other. What does not depend on the service they share.
+pub(super) fn step_by_step<S>(
+    steps: &[S],
+    services: &[&Guarded],
+    make: impl Fn(&S, &Guarded) -> Vec<String>,
+) -> Vec<String> {
+    let mut rules: Vec<String> = Vec::new();
+    for step in steps {
+        for rule in services.iter().flat_map(|service| make(step, service)) {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+    }
+    rules
+}
+
 /// The set of those who may reach a service.
 #[must_use]
 pub fn set_name(family: Family, service: &str) -> String {
@@ -183,6 +203,39 @@ pub fn service_of(chain: &str) -> Option<&str> {
     let own = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
     let service = chain.strip_prefix(CHAIN_PREFIX)?;
     (!service.is_empty() && service.bytes().all(own)).then_some(service)
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::config::Protocol;
+
+    /// A hidden service with ports of these protocols, each from the first to the last.
+    pub fn guarded(name: &str, ports: &[(Protocol, u16, u16)]) -> Guarded {
+        let ports = ports.iter().map(|(protocol, first, last)| PortRange {
+            protocol: *protocol,
+            first: *first,
+            last: *last,
+        });
+        Guarded {
+            name: name.into(),
+            ports: ports.collect(),
+            protect: true,
+            at_end: AtEnd::Keep,
+            chain: Chain::Input,
+            to: Vec::new(),
+        }
+    }
+
+    /// A plan with two knock ports.
+    pub fn plan(services: Vec<Guarded>, always_allow: &[&str]) -> Plan {
+        Plan {
+            services,
+            always_allow: always_allow.iter().map(|net| net.parse().unwrap()).collect(),
+            knock_ports: vec![62201, 62202],
+            bans: false,
+        }
+    }
 }
 
 #[cfg(test)]

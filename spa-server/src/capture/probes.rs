@@ -230,3 +230,88 @@ pub const fn flags_of(transport: Transport) -> Option<TcpFlags> {
         Transport::Udp => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(to: &str, content: Content<'static>) -> Probe<'static> {
+        Probe {
+            source: "192.0.2.7:40000".parse().unwrap(),
+            destination: to.parse().unwrap(),
+            content,
+        }
+    }
+
+    #[test]
+    fn only_own_addresses_and_no_port_that_is_open_to_everybody() {
+        let udp = Content::Udp { payload: &[] };
+        let syn = Content::Tcp {
+            flags: TcpFlags::SYN,
+            number: 1,
+        };
+        let mut scope = Scope {
+            addresses: Some(vec!["198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
+            open: vec![(Protocol::Tcp, 80)],
+        };
+        assert!(scope.holds(&probe("198.51.100.1:7000", syn)) && scope.holds(&probe("[2001:db8::1]:7000", udp)));
+        assert!(!scope.holds(&probe("198.51.100.1:80", syn)) && scope.holds(&probe("198.51.100.1:80", udp)));
+        assert!(!scope.holds(&probe("198.51.100.255:7000", udp)) && !scope.holds(&probe("[ff02::1]:7000", udp)));
+        scope.addresses = None;
+        assert!(
+            scope.holds(&probe("198.51.100.255:7000", udp)),
+            "where own addresses cannot be known"
+        );
+    }
+
+    /// Frames in, events out: what the threads do between libpcap and the channel.
+    #[test]
+    fn a_complete_sequence_crosses_the_channel_and_a_full_one_is_counted() {
+        let (sender, mut events) = mpsc::channel(1);
+        let watched = Watched::new(sender);
+        let pattern = spa_proto::sequence::Pattern {
+            id: SequenceId { place: 3, turn: 9 },
+            stages: ["7000/udp", "8000/udp", "9000/udp"]
+                .map(|text| text.parse().unwrap())
+                .into(),
+            within: std::time::Duration::from_secs(10),
+        };
+        watched.judge().tracker.watch([&pattern]);
+        let mut looker = Looker {
+            patrol: None,
+            flags: vec![TcpFlags::SYN],
+            watched: Arc::clone(&watched),
+            samples: Samples::default(),
+        };
+        let mut number = 0u16;
+        let mut send = |port: u16| {
+            number += 1;
+            let (from, to) = ((40_000 + number).to_be_bytes(), port.to_be_bytes());
+            let udp = [from[0], from[1], to[0], to[1], 0, 8, 0, 0];
+            let head = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 198, 51, 100, 1];
+            looker.take(LinkType::Raw, &[&head[..], &udp].concat());
+        };
+        for port in [7000, 8000, 9000, 7000, 8000, 9000] {
+            send(port);
+        }
+        let Some(ProbeEvent::Complete(completed)) = events.try_recv().ok() else {
+            panic!("a complete sequence");
+        };
+        assert_eq!(
+            (completed.sequences, completed.source.ip().to_string().as_str()),
+            (vec![pattern.id], "192.0.2.7")
+        );
+        assert_eq!(watched.counters().queue.load(Relaxed), 1, "the second found no room");
+        for port in [7000, 8000, 1234] {
+            send(port);
+        }
+        assert!(matches!(events.try_recv(), Ok(ProbeEvent::Failed(_))));
+        assert_eq!(
+            (
+                watched.counters().failed.load(Relaxed),
+                watched.counters().probes.load(Relaxed)
+            ),
+            (1, 9)
+        );
+    }
+}

@@ -191,8 +191,9 @@ fn applied(answer: &Value, until: Option<Until<'_>>) -> String {
     let confirm = places.command("confirm");
     text + &format!(
         "it is not confirmed. Within {}, until {until}:\n  1. open a NEW connection to this host; leave this one open\n  2. if that works: {confirm}\n\
-        Otherwise the edited file is renamed to server.toml.rejected, and the old one comes back with its rules.\n",
-        format_duration(length)
+        Otherwise the edited file is renamed to {}.rejected, and the old one comes back with its rules.\n",
+        format_duration(length),
+        places.paths().config.file_name().unwrap_or_default().display(),
     )
 }
 

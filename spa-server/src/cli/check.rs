@@ -2,20 +2,21 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use spa_keys::units::format_time;
-use spa_keys::{ClientState, Exit, GatewayKey, KeyDirectory, LoadError, Paths};
+use spa_keys::{ClientState, Exit, Failure, GatewayKey, KeyDirectory, LoadError, Paths};
+use spa_proto::UnixTime;
 
 use super::decoys;
-use crate::backend::nftables::later;
-use crate::backend::{existing, families, iptables};
+use crate::backend::nftables;
+use crate::backend::{BackendError, existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
-use crate::config::{Colour, Config, Finding};
-use crate::confirm::start;
+use crate::config::{BackendKind, Code, Colour, Config, Finding};
+use crate::confirm::{Ledger, Record, Undone, Verdict};
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
+use crate::sequences;
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
     let report = report(paths);
@@ -49,7 +50,8 @@ fn report(paths: &Paths) -> Report {
             access(keys)
         }
         Err(error) => {
-            findings.push(Finding::error("clients", error.to_string()));
+            let remedy = format!("ls -ld {} {}", paths.clients.display(), paths.invites.display());
+            findings.push(Finding::error(Code::Clients, error.to_string()).with_try(remedy));
             Vec::new()
         }
     };
@@ -64,43 +66,78 @@ fn report(paths: &Paths) -> Report {
         findings.extend(reachable(config));
         findings.extend(decoys::taken(config, paths));
         findings.extend(inspect_all(config, paths));
+        findings.extend(of_sequences(config, paths));
     }
     Report::new(loaded, access).with(findings)
 }
 
-/// A change that waits to be confirmed, or to be undone.
+/// A change that waits to be confirmed or to be undone, or was undone.
 fn unconfirmed(paths: &Paths) -> Option<Finding> {
-    let finding = match start::pending(paths) {
-        Ok(None) => return None,
-        Ok(Some(Duration::ZERO)) => {
-            let text = "the last change was not confirmed in time and is about to be undone";
-            Finding::warning("unconfirmed", text).with_try("spa-server run, or protect, if it stays")
-        }
-        Ok(Some(left)) => {
-            let until = format_time(clock::wall().saturating_add(left));
-            let text = format!("the last change is not confirmed: at {until} it is undone by itself");
-            Finding::warning("unconfirmed", text).with_try("a new connection, then spa-server confirm")
+    let finding = match Ledger::of(paths).read().map_err(Failure::from) {
+        Ok(record) => {
+            let now = clock::now();
+            trial(&record, record.verdict(now.uptime, &clock::boot_id()), now.wall)?
         }
         // Who may not read the record is told nothing of it.
         Err(failure) if failure.exit == Exit::NoPermission => return None,
-        Err(failure) => {
-            let finding = Finding::warning("unconfirmed-unknown", &failure.what);
-            let hint = failure.hints.first();
-            hint.map_or(finding.clone(), |hint| finding.clone().with_try(hint))
-        }
+        Err(failure) => unknown(&failure),
     };
     Some(finding.in_file(&paths.config))
 }
 
+/// Keys and lists of sequences, and ports of theirs that serve something now.
+fn of_sequences(config: &Config, paths: &Paths) -> Vec<Finding> {
+    if config.sequences.is_empty() {
+        return Vec::new();
+    }
+    let found = sequences::inspect(config, paths, &existing::listeners().unwrap_or_default());
+    found
+        .into_iter()
+        .map(|finding| finding.in_file(&paths.config))
+        .collect()
+}
+
+fn unknown(failure: &Failure) -> Finding {
+    let finding = Finding::warning(Code::UnconfirmedUnknown, &failure.what);
+    match failure.hints.first() {
+        Some(hint) => finding.with_try(hint),
+        None => finding,
+    }
+}
+
+fn trial(record: &Record, verdict: Verdict, now: UnixTime) -> Option<Finding> {
+    Some(match verdict {
+        Verdict::Settled => undone(record.undone.as_ref()?),
+        Verdict::Undo(_) => {
+            let text = "the last change was not confirmed in time and is about to be undone";
+            Finding::warning(Code::Unconfirmed, text).with_try("spa-server run, or protect, if it stays")
+        }
+        Verdict::Waits(left) => {
+            let until = format_time(now.saturating_add(left));
+            let text = format!("the last change is not confirmed: at {until} it is undone by itself");
+            Finding::warning(Code::Unconfirmed, text).with_try("a new connection, then spa-server confirm")
+        }
+    })
+}
+
+fn undone(undone: &Undone) -> Finding {
+    let text = format!("the last change was not confirmed and was undone at {}", undone.at);
+    let finding = Finding::warning(Code::Undone, text);
+    match &undone.rejected {
+        Some(path) => finding.with_try(format!("look at {}, where the edited file is now", path.display())),
+        None => finding.with_try("edit it again, then spa-server apply --confirm 2m"),
+    }
+}
+
 /// What this host's own rules would do to what is let in.
 fn of_the_host(config: &Config) -> Vec<Finding> {
-    later::findings(config).unwrap_or_else(|error| {
-        let finding = Finding::warning(
-            "firewall-unread",
-            format!("the host's own rules were not looked at: {}", error.what),
-        );
-        vec![finding.with_try(error.hint.unwrap_or_else(|| "nft list ruleset".to_owned()))]
-    })
+    nftables::inspect(config).unwrap_or_else(|error| vec![unread(&error)])
+}
+
+fn unread(error: &BackendError) -> Finding {
+    let text = format!("the host's own rules were not looked at: {}", error.what);
+    let remedy = error.hint.as_deref().unwrap_or("nft list ruleset");
+    Finding::warning(Code::FirewallUnread, text).with_try(remedy)
 }
 
 /// What of it is reachable all the same on this host, as it is now.
@@ -109,26 +146,31 @@ fn reachable(config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     if !rustix::process::geteuid().is_root() {
-        let text = "not run as root: whether protected ports can be reached past the firewall was not looked at";
-        return vec![Finding::warning("not-looked", text).with_try("the same as root")];
+        return vec![not_looked("not run as root").with_try("the same as root")];
     }
-    let mut findings: Vec<Finding> = iptables::missing_ipset()
-        .as_deref()
-        .map(ipset_finding)
-        .into_iter()
-        .collect();
-    match host() {
+    let uses_iptables = uses(config, BackendKind::Iptables);
+    let missing = uses_iptables.then(iptables::missing_ipset).flatten();
+    let mut findings: Vec<Finding> = missing.as_deref().map(ipset_finding).into_iter().collect();
+    match host(uses_iptables) {
         Ok(host) => findings.extend(exposure::findings(config, &host)),
-        Err(what) => {
-            let text = format!("whether protected ports can be reached past the firewall was not looked at: {what}");
-            findings.push(Finding::warning("not-looked", text));
-        }
+        Err(what) => findings.push(not_looked(&what)),
     }
     findings
 }
 
-fn host() -> Result<Host, String> {
+fn uses(config: &Config, backend: BackendKind) -> bool {
+    config
+        .services
+        .iter()
+        .any(|service| service.backends.contains(&backend))
+}
+
+/// Where no service is of iptables, a host without its programs has none of its rules.
+fn host(uses_iptables: bool) -> Result<Host, String> {
     let rules = families::available().into_iter().map(|family| {
+        if !uses_iptables && !iptables::is_there() {
+            return Ok((family, Ruleset::default()));
+        }
         let saved = iptables::saved(family).map_err(|error| error.to_string())?;
         Ok((family, Ruleset::parse(&saved)))
     });
@@ -138,9 +180,14 @@ fn host() -> Result<Host, String> {
     })
 }
 
+fn not_looked(why: &str) -> Finding {
+    let text = format!("whether protected ports can be reached past the firewall was not looked at: {why}");
+    Finding::warning(Code::NotLooked, text)
+}
+
 fn ipset_finding(why: &str) -> Finding {
     let text = format!("this host has no ipset ({why}): the kernel will not end grants, only the daemon closes them");
-    Finding::warning("no-ipset", text).with_try("modprobe ip_set_hash_net, or backend nftables")
+    Finding::warning(Code::NoIpset, text).with_try("modprobe ip_set_hash_net, or backend nftables")
 }
 
 fn access(keys: &KeyDirectory) -> Vec<Access> {
@@ -157,16 +204,17 @@ fn access(keys: &KeyDirectory) -> Vec<Access> {
 }
 
 fn key_finding(error: LoadError) -> Finding {
-    let remedy = spa_keys::Failure::from(error);
-    let finding = Finding::error("gateway-key", &remedy.what);
-    remedy
-        .hints
-        .first()
-        .map_or(finding.clone(), |hint| finding.with_try(hint))
+    let absent = error.is_absent().then(|| "spa-server init".to_owned());
+    let failure = Failure::from(error);
+    let finding = Finding::error(Code::GatewayKey, &failure.what);
+    match failure.hints.first().or(absent.as_ref()) {
+        Some(remedy) => finding.with_try(remedy),
+        None => finding,
+    }
 }
 
 fn broken_finding(broken: &spa_keys::BrokenFile) -> Finding {
-    let mut finding = Finding::error("broken-file", format!("disabled until it is whole: {}", broken.what));
+    let mut finding = Finding::error(Code::BrokenFile, format!("disabled until it is whole: {}", broken.what));
     finding = finding.in_file(&broken.path);
     finding.line = broken.line;
     broken
@@ -174,3 +222,6 @@ fn broken_finding(broken: &spa_keys::BrokenFile) -> Finding {
         .as_ref()
         .map_or(finding.clone(), |hint| finding.clone().with_try(hint))
 }
+
+#[cfg(test)]
+mod findings;

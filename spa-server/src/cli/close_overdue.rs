@@ -103,7 +103,7 @@ fn look(paths: &Paths) -> Result<Option<Look>, Failure> {
     let held = match StateLock::acquire(&paths.state) {
         Ok(held) => held,
         Err(StateError::Locked(_)) => return Ok(None),
-        Err(error) => return Err(Failure::new(Exit::Failed, error)),
+        Err(error) => return Err(error.into()),
     };
     // Held until all is closed: a daemon that starts now is told that the state is in use, and starts again.
     let mut state = State::open(&paths.state, held);

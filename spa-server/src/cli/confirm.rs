@@ -3,6 +3,7 @@
 use serde_json::json;
 use spa_keys::{Exit, Failure, Paths};
 
+use crate::clock;
 use crate::config::Source;
 use crate::confirm::ledger::PATIENCE;
 use crate::confirm::{Ledger, NotConfirmed, Record};
@@ -14,7 +15,19 @@ use crate::confirm::{Ledger, NotConfirmed, Record};
 /// When nothing waits or it was undone already.
 pub(super) fn confirm(paths: &Paths, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::of(paths);
-    let (outcome, record) = ledger.change(PATIENCE, |record| (record.confirm(), record.clone()))?;
+    // Asking must not make a state where there is none.
+    let mut record = ledger.read()?;
+    if record.pending.is_none() {
+        let nothing = record.confirm(clock::uptime(), &clock::boot_id());
+        return say(&ledger, &record, nothing, as_json);
+    }
+    let (outcome, record) = ledger.change(PATIENCE, |record| {
+        (record.confirm(clock::uptime(), &clock::boot_id()), record.clone())
+    })?;
+    say(&ledger, &record, outcome, as_json)
+}
+
+fn say(ledger: &Ledger, record: &Record, outcome: Result<(), NotConfirmed>, as_json: bool) -> Result<(), Failure> {
     if as_json {
         println!("{}", facts(outcome.as_ref().err()));
     }
@@ -24,7 +37,7 @@ pub(super) fn confirm(paths: &Paths, as_json: bool) -> Result<(), Failure> {
     if !as_json {
         println!("confirmed: the configuration in force stays");
     }
-    if is_edited(&ledger, &record) {
+    if is_edited(ledger, record) {
         eprintln!(
             "warning: {} was edited since it was applied; that is not in force",
             ledger.config.display()
@@ -50,7 +63,10 @@ fn refused(why: NotConfirmed) -> Failure {
     let failed = |what: String| Failure::new(Exit::Failed, what);
     match why {
         NotConfirmed::Nothing => failed("nothing waits to be confirmed".into()).hint("spa-server status"),
-        NotConfirmed::Undoing => failed("too late: it is being undone".into()).hint("spa-server status"),
+        NotConfirmed::Late => {
+            failed("too late: its time is over, and it is being undone, or will be by the next start".into())
+                .hint("spa-server status")
+        }
         NotConfirmed::NeverLoaded => failed(
             "no daemon has loaded the change, so there is nothing to confirm; it is not undone any more either".into(),
         )

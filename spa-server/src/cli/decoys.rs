@@ -3,7 +3,7 @@
 use spa_keys::{Control, Paths};
 
 use crate::backend::existing::listeners;
-use crate::config::{Config, Finding, Protocol};
+use crate::config::{Code, Config, Finding, Protocol};
 
 /// The decoys on which somebody else listens on this host.
 pub(super) fn taken(config: &Config, paths: &Paths) -> Vec<Finding> {
@@ -22,10 +22,11 @@ pub(super) fn taken(config: &Config, paths: &Paths) -> Vec<Finding> {
     taken.into_iter().map(finding).collect()
 }
 
-fn finding(port: u16) -> Finding {
+pub(super) fn finding(port: u16) -> Finding {
     let text =
         format!("tcp/{port} is no decoy: a program of this host listens on it, and whoever uses that is no scanner");
-    Finding::error("decoy-in-use", text).with_try("a port on which nothing listens: `ss -lnt` lists who listens where")
+    Finding::error(Code::DecoyInUse, text)
+        .with_try("a port on which nothing listens: `ss -lnt` lists who listens where")
 }
 
 /// The decoys of the daemon that runs, if one does.

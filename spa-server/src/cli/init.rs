@@ -11,7 +11,7 @@ use spa_keys::{Exit, Failure, GatewayKey, Paths, file, text};
 use super::InitArguments;
 use crate::clock;
 use crate::config::template::{ServiceArgument, Template};
-use crate::config::{Colour, Config, Finding, render, way_back};
+use crate::config::{Code, Colour, Config, Finding, render, way_back};
 
 /// Makes everything, or nothing.
 ///
@@ -38,7 +38,7 @@ pub(super) fn init(paths: &Paths, arguments: &InitArguments, as_json: bool) -> R
     Ok(())
 }
 
-fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
+pub(super) fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
     let made = [
         &paths.config,
         &paths.gateway_key,
@@ -55,7 +55,7 @@ fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
             );
             Err(failure
                 .hint("spa-server check")
-                .hint("spa-server init --dir ANOTHER-FOLDER"))
+                .hint("the same with --dir ANOTHER-FOLDER"))
         }
         None => Ok(()),
     }
@@ -95,7 +95,7 @@ fn refuse_wrong_arguments(file: &Path, config: &str) -> Result<(), Failure> {
         .unwrap_or_default();
     let wrong: Vec<Finding> = findings
         .into_iter()
-        .filter(|finding| finding.is_error() && finding.code != "no-way-back")
+        .filter(|finding| finding.is_error() && finding.code != Code::NoWayBack)
         .collect();
     if wrong.is_empty() {
         return Ok(());

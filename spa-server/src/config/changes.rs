@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Config, Guard, Service};
+use super::{Config, Guard, Sequence, Service};
 
 /// What `new` has otherwise than `old`, one clause for each thing; nothing when they mean the same.
 #[must_use]
@@ -37,6 +37,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         ));
     }
     services(&old.services, &new.services, &mut found);
+    sequences(&old.sequences, &new.sequences, &mut found);
     found
 }
 
@@ -72,6 +73,21 @@ fn services(old: &[Service], new: &[Service], found: &mut Vec<String>) {
             Some(before) if before != service => {
                 found.push(format!("service {}: {}", service.name, how(before, service)));
             }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Their ports are secret: only names are told.
+fn sequences(old: &[Sequence], new: &[Sequence], found: &mut Vec<String>) {
+    let named = |list: &[Sequence], name: &str| list.iter().find(|sequence| sequence.name == name).cloned();
+    for gone in old.iter().filter(|sequence| named(new, &sequence.name).is_none()) {
+        found.push(format!("sequence {}: gone", gone.name));
+    }
+    for sequence in new {
+        match named(old, &sequence.name) {
+            None => found.push(format!("sequence {}: new", sequence.name)),
+            Some(before) if before != *sequence => found.push(format!("sequence {}: another", sequence.name)),
             Some(_) => {}
         }
     }
@@ -128,6 +144,18 @@ mod tests {
                 "service web: new"
             ]
         );
+    }
+
+    #[test]
+    fn sequences_are_named_without_their_ports() {
+        let with = |keys: &str| format!("{OLD}[[sequence]]\nname = \"card\"\nservice = \"ssh\"\n{keys}\n");
+        let (one, other) = (
+            with("rolling = true"),
+            with("knocks = [\"7311/tcp\", \"9/tcp\", \"5/tcp\"]"),
+        );
+        assert_eq!(changes(&config(OLD), &config(&one)), ["sequence card: new"]);
+        assert_eq!(changes(&config(&one), &config(&other)), ["sequence card: another"]);
+        assert_eq!(changes(&config(&other), &config(OLD)), ["sequence card: gone"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::nearest::nearest;
@@ -39,7 +40,7 @@ fn check_idle(raw: &RawService, has: impl Fn(&str) -> bool, findings: &mut Findi
         if let Some(span) = span.filter(|_| !has(backend)) {
             let text = format!("{key} does nothing here: {backend} is none of the backends");
             let remedy = format!("the service without {key}");
-            findings.at(&span, Finding::warning("idle-key", text).with_try(remedy));
+            findings.at(&span, Finding::warning(Code::IdleKey, text).with_try(remedy));
         }
     }
 }
@@ -47,7 +48,7 @@ fn check_idle(raw: &RawService, has: impl Fn(&str) -> bool, findings: &mut Findi
 fn check_daemon(raw: &RawService, wrappers: bool, span: &Range<usize>, findings: &mut Findings<'_>) {
     let Some(typed) = &raw.daemon else {
         if wrappers {
-            let finding = Finding::error("no-daemon", "tcp-wrappers needs the daemon's name as in hosts.allow");
+            let finding = Finding::error(Code::NoDaemon, "tcp-wrappers needs the daemon's name as in hosts.allow");
             findings.absent(Some(span), finding.with_try("daemon = \"sshd\""));
         }
         return;
@@ -56,11 +57,11 @@ fn check_daemon(raw: &RawService, wrappers: bool, span: &Range<usize>, findings:
     // It becomes a word of hosts.allow and the name of a file.
     let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if daemon.is_empty() || daemon.starts_with('.') || !daemon.bytes().all(good) {
-        let finding = Finding::error("bad-daemon", format!("{daemon:?} is no daemon's name"));
+        let finding = Finding::error(Code::BadDaemon, format!("{daemon:?} is no daemon's name"));
         findings.at(&typed.span(), finding.with_try("letters, digits and . _ - as in sshd"));
     } else if ["ALL", "EXCEPT"].contains(&daemon.as_str()) {
         let finding = Finding::error(
-            "bad-daemon",
+            Code::BadDaemon,
             format!("{daemon} is a wildcard of hosts.allow, no daemon"),
         );
         findings.at(&typed.span(), finding.with_try("one daemon's name, such as sshd"));
@@ -69,7 +70,7 @@ fn check_daemon(raw: &RawService, wrappers: bool, span: &Range<usize>, findings:
 
 fn check_commands(raw: &RawService, command: bool, span: &Range<usize>, findings: &mut Findings<'_>) {
     if command && items(&raw.open).is_empty() {
-        let finding = Finding::error("no-open", "command needs open, the program to run and its arguments");
+        let finding = Finding::error(Code::NoOpen, "command needs open, the program to run and its arguments");
         let place = raw.open.as_ref().map_or_else(|| span.clone(), Spanned::span);
         findings.absent(
             Some(&place),
@@ -94,7 +95,7 @@ fn check_commands(raw: &RawService, command: bool, span: &Range<usize>, findings
 fn warn_open(raw: &RawService, open: Range<usize>, findings: &mut Findings<'_>) {
     if raw.user.is_none() {
         let finding = Finding::warning(
-            "command-as-root",
+            Code::CommandAsRoot,
             "the commands run with all rights of the daemon, as root",
         );
         findings.absent(
@@ -107,7 +108,7 @@ fn warn_open(raw: &RawService, open: Range<usize>, findings: &mut Findings<'_>) 
         .any(|argument| argument.get_ref().contains("{end}"));
     if items(&raw.close).is_empty() && !ends_itself {
         let text = "open is told no {end} and there is no close: what it opens stays open for ever";
-        let finding = Finding::warning("no-close", text);
+        let finding = Finding::warning(Code::NoClose, text);
         findings.absent(
             Some(&open),
             finding.with_try("close = [\"/usr/local/bin/vpn\", \"down\", \"{address}\"]"),
@@ -119,14 +120,14 @@ fn check_program(key: &str, typed: &Text, findings: &mut Findings<'_>) {
     let program = typed.get_ref();
     if !program.starts_with('/') {
         let text = format!("{key} begins with {program:?}, which is no absolute path");
-        let finding = Finding::error("relative-program", text);
+        let finding = Finding::error(Code::RelativeProgram, text);
         findings.at(
             &typed.span(),
             finding.with_try("the whole path: no shell and no PATH look for it"),
         );
     } else if let Some(word) = placeholders(program).next() {
         let text = format!("{key} takes its program from {{{word}}}, which comes with the knock");
-        let finding = Finding::error("program-placeholder", text);
+        let finding = Finding::error(Code::ProgramPlaceholder, text);
         findings.at(
             &typed.span(),
             finding.with_try("a fixed program, placeholders in its arguments"),
@@ -134,7 +135,7 @@ fn check_program(key: &str, typed: &Text, findings: &mut Findings<'_>) {
     } else if program.contains('\0') {
         findings.at(
             &typed.span(),
-            Finding::error("bad-argument", format!("{key} has a zero octet in it")),
+            Finding::error(Code::BadArgument, format!("{key} has a zero octet in it")),
         );
     }
 }
@@ -144,11 +145,11 @@ fn check_argument(typed: &Text, findings: &mut Findings<'_>) {
     if argument.contains('\0') {
         findings.at(
             &typed.span(),
-            Finding::error("bad-argument", "an argument has a zero octet in it"),
+            Finding::error(Code::BadArgument, "an argument has a zero octet in it"),
         );
     }
     for word in placeholders(argument).filter(|word| !PLACEHOLDERS.contains(word)) {
-        let finding = Finding::error("unknown-placeholder", format!("{{{word}}} is no placeholder"));
+        let finding = Finding::error(Code::UnknownPlaceholder, format!("{{{word}}} is no placeholder"));
         let all = || PLACEHOLDERS.map(|known| format!("{{{known}}}")).join(" ");
         let remedy = nearest(word, PLACEHOLDERS).map_or_else(all, |near| format!("{{{near}}}"));
         findings.at(&typed.span(), finding.with_try(remedy));
@@ -170,10 +171,10 @@ fn check_user(raw: &RawService, users: Option<&[String]>, findings: &mut Finding
     let user = typed.get_ref();
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == ':' || c == '/';
     if user.is_empty() || user.contains(odd) {
-        let finding = Finding::error("bad-user", format!("{user:?} is no user name"));
+        let finding = Finding::error(Code::BadUser, format!("{user:?} is no user name"));
         findings.at(&typed.span(), finding.with_try("user = \"nobody\""));
     } else if users.is_some_and(|users| !users.contains(user)) {
-        let finding = Finding::warning("unknown-user", format!("this host knows no user {user}"));
+        let finding = Finding::warning(Code::UnknownUser, format!("this host knows no user {user}"));
         findings.at(
             &typed.span(),
             finding.with_try(format!("useradd --system {user}, or another user")),
@@ -185,6 +186,7 @@ fn check_user(raw: &RawService, users: Option<&[String]>, findings: &mut Finding
 mod tests {
     use std::path::Path;
 
+    use super::super::Code;
     use super::super::load::check as check_file;
     use super::super::testing::{told, told_of_each};
 
@@ -279,7 +281,10 @@ mod tests {
         "#);
         let source = service("command", "open = [\"/a\"]\nclose = [\"/a\"]\nuser = \"vpn\"");
         let (_, findings) = check_file(Path::new("s"), &source, Some(&["root".to_owned()])).unwrap();
-        let finding = findings.iter().find(|finding| finding.code == "unknown-user").unwrap();
+        let finding = findings
+            .iter()
+            .find(|finding| finding.code == Code::UnknownUser)
+            .unwrap();
         assert_eq!(finding.text, "this host knows no user vpn");
         let (_, findings) = check_file(Path::new("s"), &source, Some(&["vpn".to_owned()])).unwrap();
         assert_eq!(findings, []);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::LONGEST_DURATION;
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION};
@@ -26,7 +27,7 @@ pub(super) fn durations(raw: &RawService, span: &Range<usize>, findings: &mut Fi
     let (written, longest) = (format_duration(duration), format_duration(max));
     if max > LONGEST_DURATION {
         let text = format!("max-duration {longest} is longer than 24d, which is all the kernel can end by itself");
-        let finding = Finding::error("long-max-duration", text).with_try("max-duration = \"24d\"");
+        let finding = Finding::error(Code::LongMaxDuration, text).with_try("max-duration = \"24d\"");
         findings.at(&place(raw.max_duration.as_ref()), finding);
     }
     // A length that could not be read has its finding; its stand-in is not compared.
@@ -36,11 +37,11 @@ pub(super) fn durations(raw: &RawService, span: &Range<usize>, findings: &mut Fi
     if duration > max {
         let text = format!("duration {written} is longer than max-duration {longest}");
         let remedy = format!("duration = \"{longest}\"");
-        let finding = Finding::error("duration-over-max", text).with_try(remedy);
+        let finding = Finding::error(Code::DurationOverMax, text).with_try(remedy);
         findings.at(&place(raw.duration.as_ref().or(raw.max_duration.as_ref())), finding);
     } else if duration < SHORTEST_USEFUL {
         let text = format!("duration {written} leaves people hardly the time to connect");
-        let finding = Finding::warning("short-duration", text).with_try("duration = \"30s\"");
+        let finding = Finding::warning(Code::ShortDuration, text).with_try("duration = \"30s\"");
         findings.at(&place(raw.duration.as_ref()), finding);
     }
     (duration, max)
@@ -51,8 +52,8 @@ fn length(typed: Option<&Text>, key: &str, example: &str, findings: &mut Finding
     let typed = typed?;
     let finding = match parse_duration(typed.get_ref()) {
         Ok(length) if !length.is_zero() => return Some(length),
-        Ok(_) => Finding::error("zero-duration", format!("{key} is zero: the door would never open")),
-        Err(error) => Finding::error("bad-duration", format!("{key}: {error}")),
+        Ok(_) => Finding::error(Code::ZeroDuration, format!("{key} is zero: the door would never open")),
+        Err(error) => Finding::error(Code::BadDuration, format!("{key}: {error}")),
     };
     findings.at(&typed.span(), finding.with_try(format!("{key} = \"{example}\"")));
     None

@@ -1,11 +1,11 @@
 //! What a check found: where, what, and what to try.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::code::Code;
 use spa_keys::escape::escape;
 
 /// One thing a person should know about a file. All text in it is free of control characters.
@@ -20,7 +20,7 @@ pub struct Finding {
     /// The column in characters, counted from 1.
     pub column: Option<usize>,
     /// A stable name for this kind of finding, such as `bad-port`.
-    pub code: Cow<'static, str>,
+    pub code: Code,
     /// What is wrong, in one line.
     pub text: String,
     /// What to try.
@@ -51,19 +51,18 @@ pub(super) struct Cited {
 impl Finding {
     /// A finding that stops the show.
     #[must_use]
-    pub fn error(code: &'static str, text: impl AsRef<str>) -> Self {
+    pub fn error(code: Code, text: impl AsRef<str>) -> Self {
         Self::new(Level::Error, code, text.as_ref())
     }
 
     /// A finding that does not.
     #[must_use]
-    pub fn warning(code: &'static str, text: impl AsRef<str>) -> Self {
+    pub fn warning(code: Code, text: impl AsRef<str>) -> Self {
         Self::new(Level::Warning, code, text.as_ref())
     }
 
-    fn new(level: Level, code: &'static str, text: &str) -> Self {
+    fn new(level: Level, code: Code, text: &str) -> Self {
         let text = escape(text).into_owned();
-        let code = Cow::Borrowed(code);
         Self {
             level,
             file: None,
@@ -138,16 +137,16 @@ mod tests {
 
     #[test]
     fn the_json_form_is_exact() {
-        let finding = Finding::error("bad-port", "a \u{202e} b").in_file(Path::new("server.toml"));
+        let finding = Finding::error(Code::BadPort, "a \u{202e} b").in_file(Path::new("server.toml"));
         insta::assert_snapshot!(serde_json::to_string(&finding.at("x\nports = 5", &(10..11))).unwrap(), @r#"{"level":"error","file":"server.toml","line":2,"column":9,"code":"bad-port","text":"a \\u{202e} b","try":null}"#);
-        let finding = Finding::warning("no-host", "t").with_try("u");
+        let finding = Finding::warning(Code::NoHost, "t").with_try("u");
         insta::assert_snapshot!(serde_json::to_string(&finding).unwrap(), @r#"{"level":"warning","file":null,"line":null,"column":null,"code":"no-host","text":"t","try":"u"}"#);
     }
 
     #[test]
     fn places_are_counted_in_characters_and_cut_at_the_line() {
         let source = "äö = [\n1,\n2]\n";
-        let finding = Finding::error("x", "y").at(source, &(7..14));
+        let finding = Finding::error(Code::Syntax, "y").at(source, &(7..14));
         assert_eq!((finding.line, finding.column), (Some(1), Some(6)));
         assert_eq!(
             finding.cited,
@@ -160,9 +159,9 @@ mod tests {
 
     #[test]
     fn a_place_out_of_range_is_moved_into_it() {
-        let finding = Finding::error("x", "y").at("ä", &(1..99));
+        let finding = Finding::error(Code::Syntax, "y").at("ä", &(1..99));
         assert_eq!((finding.line, finding.column), (Some(1), Some(1)));
-        let finding = Finding::error("x", "y").at("a\n", &(50..60));
+        let finding = Finding::error(Code::Syntax, "y").at("a\n", &(50..60));
         assert_eq!((finding.line, finding.column), (Some(2), Some(1)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::RawGateway;
@@ -9,12 +10,12 @@ use super::raw::RawGateway;
 /// The host as typed, checked for the form that invites can carry (docs/protocol.md: invite).
 pub(super) fn host(raw: &RawGateway, findings: &mut Findings<'_>) -> Option<String> {
     let Some(typed) = &raw.host else {
-        let finding = Finding::warning("no-host", "host is not set: invites cannot say where to knock");
+        let finding = Finding::warning(Code::NoHost, "host is not set: invites cannot say where to knock");
         findings.absent(None, finding.with_try("host = \"gw.example.net\" in [gateway]"));
         return None;
     };
     if let Err(problem) = check_host(typed.get_ref()) {
-        let finding = Finding::error("bad-host", format!("host {}", problem.text));
+        let finding = Finding::error(Code::BadHost, format!("host {}", problem.text));
         findings.at(&typed.span(), finding.with_try(problem.remedy));
     }
     Some(typed.get_ref().clone())

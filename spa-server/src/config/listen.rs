@@ -3,6 +3,7 @@
 use toml::Spanned;
 
 use super::Listen;
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::load::DEFAULT_PORT;
@@ -25,7 +26,7 @@ fn interfaces(raw: &RawListen, findings: &mut Findings<'_>) -> Vec<String> {
         return vec!["any".to_owned()];
     };
     if typed.get_ref().is_empty() {
-        let finding = Finding::error("no-interface", "interfaces is empty: no knock would ever be heard");
+        let finding = Finding::error(Code::NoInterface, "interfaces is empty: no knock would ever be heard");
         findings.absent(Some(&typed.span()), finding.with_try("interfaces = [\"any\"]"));
     }
     let mut names: Vec<String> = Vec::new();
@@ -46,14 +47,14 @@ fn check_interface(typed: &Text, before: &[String], findings: &mut Findings<'_>)
         "." | ".." => format!("{name} is no interface name"),
         _ if name.contains(odd) => format!("interface {name} has a slash, a blank or a control character in it"),
         _ if before.contains(name) => {
-            let finding = Finding::error("duplicate-interface", format!("interface {name} is named twice"));
+            let finding = Finding::error(Code::DuplicateInterface, format!("interface {name} is named twice"));
             return findings.at(&typed.span(), finding.with_try("one of the two"));
         }
         _ => return,
     };
     findings.at(
         &typed.span(),
-        Finding::error("bad-interface", text).with_try("a name that `ip link` shows"),
+        Finding::error(Code::BadInterface, text).with_try("a name that `ip link` shows"),
     );
 }
 
@@ -62,7 +63,10 @@ fn check_any(names: &[Text], findings: &mut Findings<'_>) {
         return;
     };
     if names.iter().any(|name| name.get_ref() != "any") {
-        let finding = Finding::error("any-beside-names", "any already means every interface; it stands alone");
+        let finding = Finding::error(
+            Code::AnyBesideNames,
+            "any already means every interface; it stands alone",
+        );
         findings.at(
             &any.span(),
             finding.with_try("interfaces = [\"any\"], or the names without any"),
@@ -76,7 +80,7 @@ fn ports(raw: &RawListen, findings: &mut Findings<'_>) -> Vec<u16> {
     };
     let count = typed.get_ref().len();
     if count == 0 {
-        let finding = Finding::error("no-listen-port", "ports is empty: no knock would ever be heard");
+        let finding = Finding::error(Code::NoListenPort, "ports is empty: no knock would ever be heard");
         findings.absent(
             Some(&typed.span()),
             finding.with_try(format!("ports = [{DEFAULT_PORT}]")),
@@ -86,7 +90,7 @@ fn ports(raw: &RawListen, findings: &mut Findings<'_>) -> Vec<u16> {
         let text = format!("{count} ports are listened to; at most {MOST_PORTS} can be");
         findings.at(
             &typed.span(),
-            Finding::error("too-many-listen-ports", text).with_try("fewer ports"),
+            Finding::error(Code::TooManyListenPorts, text).with_try("fewer ports"),
         );
     }
     let mut ports = Vec::new();
@@ -99,7 +103,7 @@ fn ports(raw: &RawListen, findings: &mut Findings<'_>) -> Vec<u16> {
 fn check_port(typed: &Spanned<i64>, before: &[u16], findings: &mut Findings<'_>) -> Option<u16> {
     let number = *typed.get_ref();
     let Some(port) = u16::try_from(number).ok().filter(|port| *port != 0) else {
-        let finding = Finding::error("bad-listen-port", format!("{number} is no port"));
+        let finding = Finding::error(Code::BadListenPort, format!("{number} is no port"));
         findings.at(
             &typed.span(),
             finding.with_try(format!("a number from 1 to 65535, such as {DEFAULT_PORT}")),
@@ -107,7 +111,7 @@ fn check_port(typed: &Spanned<i64>, before: &[u16], findings: &mut Findings<'_>)
         return None;
     };
     if before.contains(&port) {
-        let finding = Finding::error("duplicate-listen-port", format!("port {port} is listened to twice"));
+        let finding = Finding::error(Code::DuplicateListenPort, format!("port {port} is listened to twice"));
         findings.at(&typed.span(), finding.with_try("one of the two"));
     }
     Some(port)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
@@ -49,7 +50,7 @@ impl Config {
 }
 
 /// `users` are the names this host knows, if that is known.
-pub(super) fn check(
+pub(crate) fn check(
     file: &Path,
     source: &str,
     users: Option<&[String]>,
@@ -94,7 +95,7 @@ fn tcp_wrappers(raw: &RawTcpWrappers, findings: &mut Findings<'_>) -> TcpWrapper
 fn absolute(typed: Option<&Text>, default: &str, findings: &mut Findings<'_>) -> PathBuf {
     let path = PathBuf::from(typed.map_or(default, |text| text.get_ref()));
     if let Some(span) = typed.map(Spanned::span).filter(|_| !path.is_absolute()) {
-        let finding = Finding::error("relative-path", "the path does not begin with a slash");
+        let finding = Finding::error(Code::RelativePath, "the path does not begin with a slash");
         findings.at(&span, finding.with_try(default));
     }
     path

@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use toml::Spanned;
 
 use super::LockOut;
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawLockOut, RawService, Text, items};
@@ -31,7 +32,7 @@ fn check_way_back(raw: &RawLockOut, services: &[Spanned<RawService>], findings: 
             let remedy = "always-allow = [\"ADDRESS/LENGTH\"] with an address you can always come from";
             findings.absent(
                 Some(&typed.span()),
-                Finding::warning("way-back-waived", text).with_try(remedy),
+                Finding::warning(Code::WayBackWaived, text).with_try(remedy),
             );
         }
         _ => check_protected(raw, services, findings),
@@ -52,7 +53,7 @@ fn check_protected(raw: &RawLockOut, services: &[Spanned<RawService>], findings:
         .as_ref()
         .map(Spanned::span)
         .or(protect_of(service).map(Spanned::span));
-    findings.absent(span.as_ref(), Finding::error("no-way-back", text).with_try(remedy));
+    findings.absent(span.as_ref(), Finding::error(Code::NoWayBack, text).with_try(remedy));
 }
 
 fn protect_of(service: &Spanned<RawService>) -> Option<&Spanned<bool>> {
@@ -86,26 +87,32 @@ fn network(text: &str) -> Result<IpNet, Box<Finding>> {
     }
     if network.prefix_len() == 0 {
         let text = format!("{text} is everybody: nothing would be protected");
-        return Err(Finding::error("everybody", text)
+        return Err(Finding::error(Code::Everybody, text)
             .with_try("the networks that must always come in")
             .into());
     }
     if network != network.trunc() {
         let text = format!("{text} has bits set behind its length");
         let remedy = format!("\"{}\", or \"{}\" alone", network.trunc(), IpNet::from(network.addr()));
-        return Err(Finding::error("host-bits", text).with_try(remedy).into());
+        return Err(Finding::error(Code::HostBits, text).with_try(remedy).into());
     }
     Ok(network)
 }
 
 fn no_network(text: &str) -> Finding {
-    let finding = Finding::error("bad-address", format!("{text:?} is neither an address nor a network"));
+    let finding = Finding::error(
+        Code::BadAddress,
+        format!("{text:?} is neither an address nor a network"),
+    );
     finding.with_try("\"192.0.2.0/28\", or \"2001:db8::/48\"")
 }
 
 /// The firewall sees such an address as the IPv4 address it holds.
 fn mapped(text: &str, v4: Ipv4Addr, length: u8) -> Finding {
-    let finding = Finding::error("mapped-address", format!("{text} is an IPv4 address in IPv6 clothes"));
+    let finding = Finding::error(
+        Code::MappedAddress,
+        format!("{text} is an IPv4 address in IPv6 clothes"),
+    );
     let network = length.checked_sub(96).and_then(|length| Ipv4Net::new(v4, length).ok());
     finding.with_try(format!(
         "\"{}\"",
@@ -116,13 +123,13 @@ fn mapped(text: &str, v4: Ipv4Addr, length: u8) -> Finding {
 fn warn(typed: &Text, network: IpNet, before: &[IpNet], findings: &mut Findings<'_>) {
     let widest = if network.addr().is_ipv4() { 8 } else { 16 };
     let finding = if before.contains(&network) {
-        Finding::warning("duplicate-address", format!("{network} stands here twice")).with_try("one of the two")
+        Finding::warning(Code::DuplicateAddress, format!("{network} stands here twice")).with_try("one of the two")
     } else if network.prefix_len() < widest {
         let text = format!("{network} is so wide that little is protected");
-        Finding::warning("wide-always-allow", text).with_try("the networks that must always come in")
+        Finding::warning(Code::WideAlwaysAllow, text).with_try("the networks that must always come in")
     } else if is_nowhere(network) {
         let text = format!("{network} is no way back: nobody comes in from there");
-        Finding::warning("idle-always-allow", text).with_try("an address you can always come from")
+        Finding::warning(Code::IdleAlwaysAllow, text).with_try("an address you can always come from")
     } else {
         return;
     };

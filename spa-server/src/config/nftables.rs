@@ -1,6 +1,7 @@
 //! `[nftables]`: the table and chain that rules go to where the host's own ruleset drops.
 
 use super::NamedChain;
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, Text, items};
@@ -19,7 +20,7 @@ pub(super) fn named_chain(raw: &RawConfig, findings: &mut Findings<'_>) -> Optio
     let typed = section.get_ref();
     let (Some(table), Some(chain)) = (&typed.table, &typed.chain) else {
         let finding = Finding::error(
-            "half-named",
+            Code::HalfNamed,
             "[nftables] names a table and a chain of it, or is left out",
         );
         findings.absent(
@@ -46,7 +47,7 @@ fn warn_idle(raw: &RawConfig, findings: &mut Findings<'_>) {
         .filter(|_| backends.all(|name| name.get_ref() != "nftables"))
     {
         let text = "[nftables] does nothing here: no service has nftables among its backends";
-        let finding = Finding::warning("idle-key", text);
+        let finding = Finding::warning(Code::IdleKey, text);
         findings.at(&section.span(), finding.with_try("the file without [nftables]"));
     }
 }
@@ -61,7 +62,7 @@ fn table_name(typed: &Text, findings: &mut Findings<'_>) -> Option<String> {
     };
     findings.at(
         &typed.span(),
-        Finding::error("bad-table", fault).with_try("table = \"inet filter\""),
+        Finding::error(Code::BadTable, fault).with_try("table = \"inet filter\""),
     );
     None
 }
@@ -75,7 +76,7 @@ fn chain_name(typed: &Text, findings: &mut Findings<'_>) -> Option<String> {
     };
     findings.at(
         &typed.span(),
-        Finding::error("bad-named-chain", fault).with_try("chain = \"input\""),
+        Finding::error(Code::BadNamedChain, fault).with_try("chain = \"input\""),
     );
     None
 }

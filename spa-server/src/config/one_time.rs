@@ -54,7 +54,10 @@ pub fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn stages(text: &str) -> Result<Vec<Stage>, String> {
     let words = text.split([',', ' ', '\t']).filter(|word| !word.is_empty());
     let read = |(place, word): (usize, &str)| {
-        word.parse::<Stage>()
+        // knockd's lists leave `:tcp` away.
+        let bare = word.bytes().all(|byte| byte.is_ascii_digit());
+        let full = if bare { format!("{word}/tcp") } else { word.to_owned() };
+        full.parse::<Stage>()
             .map_err(|error| format!("its port {} {error}", place + 1))
     };
     words.enumerate().map(read).collect()
@@ -66,7 +69,7 @@ mod tests {
 
     #[test]
     fn knockd_s_files_are_understood() {
-        let text = "# used: 1:tcp,2:tcp,3:tcp\n\n7000:tcp, 8000:udp ,9000:tcp\n7001/tcp 8000/udp 9000/udp\n";
+        let text = "# used: 1:tcp,2:tcp,3:tcp\n\n7000, 8000:udp ,9000:tcp\n7001/tcp 8000/udp 9000/udp\n";
         let list = turns(lines(text)).unwrap();
         let texts: Vec<Vec<String>> = list
             .iter()
@@ -86,7 +89,7 @@ mod tests {
         let cases = [
             ("1/tcp 2000/tcp", 1, "at least 3"),
             ("\n1/tcp 2000/tcp 70000/tcp", 2, "its port 3 names a port above 65535"),
-            ("1/tcp 2000/tcp 30", 1, "its port 3 does not say"),
+            ("1/tcp 2000/tcp 30/", 1, "its port 3 names a protocol"),
             ("5/tcp 6/tcp 7/tcp", 1, "a plain scan"),
             ("1/tcp 2000/tcp 3/udp\n1/tcp 2000/tcp 3/udp 4/udp", 2, "beginning"),
         ];

@@ -20,6 +20,15 @@ impl PortRange {
 }
 
 impl Protocol {
+    /// `tcp` or `udp`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
     /// The number in IP headers.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -42,10 +51,7 @@ impl Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
+        f.write_str(self.name())
     }
 }
 

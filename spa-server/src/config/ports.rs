@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawService, Text, items};
@@ -17,7 +18,7 @@ pub(super) fn ports(raw: &RawService, findings: &mut Findings<'_>) -> Vec<Spanne
         let Some(port) = port(typed, findings) else { continue };
         if let Some(other) = ports.iter().find(|other| other.get_ref().overlaps(port.get_ref())) {
             let text = format!("{} overlaps {} of the same service", port.get_ref(), other.get_ref());
-            let finding = Finding::error("overlapping-ports", text);
+            let finding = Finding::error(Code::OverlappingPorts, text);
             findings.at(&port.span(), finding.with_try("each port once"));
         }
         ports.push(port);
@@ -36,7 +37,7 @@ fn port(typed: &Text, findings: &mut Findings<'_>) -> Option<Spanned<PortRange>>
         .unwrap_or_else(|| "tcp/22, or udp/60000-61000".to_owned());
     findings.at(
         &typed.span(),
-        Finding::error("bad-port", format!("{text:?} {error}")).with_try(meant),
+        Finding::error(Code::BadPort, format!("{text:?} {error}")).with_try(meant),
     );
     None
 }
@@ -49,7 +50,7 @@ pub(super) fn own_addresses(raw: &RawService, findings: &mut Findings<'_>) -> Ve
             addresses.push(address);
             continue;
         }
-        let finding = Finding::error("bad-to", format!("{:?} is no address", typed.get_ref()));
+        let finding = Finding::error(Code::BadTo, format!("{:?} is no address", typed.get_ref()));
         findings.at(
             &typed.span(),
             finding.with_try("an address of this host, such as 192.0.2.1"),
@@ -89,7 +90,7 @@ fn check_knocked(port: &Spanned<PortRange>, knocked: &[u16], findings: &mut Find
     {
         let text = format!("udp/{knock} is where knocks go; no service can have it");
         let remedy = "another port here, or another one in ports of [listen]";
-        findings.at(&port.span(), Finding::error("knock-port", text).with_try(remedy));
+        findings.at(&port.span(), Finding::error(Code::KnockPort, text).with_try(remedy));
     }
 }
 
@@ -101,7 +102,7 @@ fn check_shared(port: &Spanned<PortRange>, before: &[&Service], findings: &mut F
         let text = format!("service {name} has {range} already: a grant of one would open the other");
         let remedy =
             "each port in one service, or in each other addresses in `to`; a client may be allowed several services";
-        findings.at(&port.span(), Finding::error("shared-port", text).with_try(remedy));
+        findings.at(&port.span(), Finding::error(Code::SharedPort, text).with_try(remedy));
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::nearest::nearest;
@@ -28,7 +29,7 @@ pub(super) fn read(source: &str, findings: &mut Findings<'_>) -> Option<RawConfi
         return Some(fit(tree, source, findings));
     };
     let text = format!("this is no TOML: {}", one_line(error.message()));
-    findings.at(&error.span().unwrap_or(0..0), Finding::error("syntax", text));
+    findings.at(&error.span().unwrap_or(0..0), Finding::error(Code::Syntax, text));
     None
 }
 
@@ -42,7 +43,7 @@ fn fit(mut tree: Spanned<DeTable<'_>>, source: &str, findings: &mut Findings<'_>
         };
         let span = error.span().unwrap_or(0..source.len());
         let Some(cut) = cut_from_table(tree.get_mut(), &span) else {
-            findings.at(&span, Finding::error("wrong-type", one_line(error.message())));
+            findings.at(&span, Finding::error(Code::WrongType, one_line(error.message())));
             break;
         };
         findings.at(&span, explain(&error, &cut));
@@ -75,7 +76,7 @@ fn cut_misshapen(tree: &mut DeTable<'_>, findings: &mut Findings<'_>) {
         if !fits {
             let text = format!("{name} is not written as {}", header(name));
             let remedy = format!("{} on a line of its own, its keys below", header(name));
-            findings.at(&key.span(), Finding::error("wrong-type", text).with_try(remedy));
+            findings.at(&key.span(), Finding::error(Code::WrongType, text).with_try(remedy));
             findings.mark_damaged();
             tree.remove(*name);
         }
@@ -140,7 +141,7 @@ fn cut_from_array(items: &mut DeArray<'_>, span: &Range<usize>) -> Option<Cut> {
 fn explain(error: &Error, cut: &Cut) -> Finding {
     let message = one_line(error.message());
     let Some((key, tables)) = cut.path.split_last() else {
-        return Finding::error("wrong-type", message);
+        return Finding::error(Code::WrongType, message);
     };
     match message.strip_prefix("unknown field ") {
         Some(rest) => unknown_key(key, tables, rest),
@@ -155,7 +156,7 @@ fn unknown_key(key: &str, tables: &[String], rest: &str) -> Finding {
     let place = tables
         .first()
         .map_or_else(|| "server.toml".to_owned(), |table| header(table));
-    let finding = Finding::error("unknown-key", format!("{key} is no key of {place}"));
+    let finding = Finding::error(Code::UnknownKey, format!("{key} is no key of {place}"));
     match nearest(key, known.iter().copied()) {
         Some(word) if tables.is_empty() => finding.with_try(header(word)),
         Some(word) => finding.with_try(word),
@@ -181,7 +182,7 @@ fn wrong_type(key: &str, tables: &[String], kind: &str, message: &str) -> Findin
         other => other,
     };
     let text = format!("{key} takes {wanted}; this is of type {kind}");
-    let finding = Finding::error("wrong-type", text);
+    let finding = Finding::error(Code::WrongType, text);
     match example(key, tables) {
         Some(example) => finding.with_try(format!("{key} = {example}")),
         None => finding,

@@ -32,7 +32,7 @@ fn one(finding: &Finding, renderer: &Renderer) -> String {
         Level::Error => Severity::ERROR,
         Level::Warning => Severity::WARNING,
     };
-    let title = severity.primary_title(finding.text.as_str()).id(finding.code.as_ref());
+    let title = severity.primary_title(finding.text.as_str()).id(finding.code.name());
     let mut text = renderer.render(&[place(Group::with_title(title), finding)]);
     text.push('\n');
     if let Some(remedy) = &finding.remedy {
@@ -59,12 +59,13 @@ fn citation<'a>(cited: &'a Cited, finding: &'a Finding) -> Snippet<'a, annotate_
 
 #[cfg(test)]
 mod tests {
+    use super::super::Code;
     use super::*;
     use std::path::Path;
 
     fn finding() -> Finding {
         let source = "[[service]]\nports = [\"tcp/0\"] # \x1b[31m\n";
-        Finding::error("bad-port", "no port")
+        Finding::error(Code::BadPort, "no port")
             .in_file(Path::new("s.toml"))
             .at(source, &(21..28))
             .with_try("tcp/22")
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_finding_without_a_place_still_names_its_file() {
-        let bare = Finding::warning("no-host", "text");
+        let bare = Finding::warning(Code::NoHost, "text");
         insta::assert_snapshot!(render(&[bare.clone(), bare.in_file(Path::new("s.toml"))], Colour::Never), @"
         warning[no-host]: text
 
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_empty_line_at_the_end_is_a_place_too() {
-        let finding = Finding::error("syntax", "more was expected")
+        let finding = Finding::error(Code::Syntax, "more was expected")
             .in_file(Path::new("s.toml"))
             .at("a = [\n", &(6..6));
         insta::assert_snapshot!(render(&[finding], Colour::Never), @"

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use spa_keys::units::{format_duration, parse_duration};
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawScanGuard, Text, items};
@@ -127,7 +128,7 @@ fn mode(typed: Option<&Text>, findings: &mut Findings<'_>) -> GuardMode {
         "ban" => return GuardMode::Ban,
         _ => {}
     }
-    let finding = Finding::error("bad-mode", format!("{:?} is no mode", typed.get_ref()));
+    let finding = Finding::error(Code::BadMode, format!("{:?} is no mode", typed.get_ref()));
     findings.at(
         &typed.span(),
         finding.with_try("\"report\", which tells of scans, or \"ban\", which shuts out too"),
@@ -149,14 +150,14 @@ fn decoys(typed: &RawScanGuard, findings: &mut Findings<'_>) -> Vec<u16> {
             }
             Err(error) => error.to_string(),
         };
-        let finding = Finding::error("bad-decoy", format!("{:?} {fault}", text.get_ref()));
+        let finding = Finding::error(Code::BadDecoy, format!("{:?} {fault}", text.get_ref()));
         findings.at(&text.span(), finding.with_try("tcp/23"));
     }
     if let Some(list) = typed.decoys.as_ref().filter(|_| decoys.len() > MOST_DECOYS) {
         let text = format!("{} decoys are too many: at most {MOST_DECOYS}", decoys.len());
         findings.at(
             &list.span(),
-            Finding::error("too-many-decoys", text).with_try("fewer ports"),
+            Finding::error(Code::TooManyDecoys, text).with_try("fewer ports"),
         );
     }
     decoys
@@ -184,7 +185,7 @@ fn check_decoys(typed: &RawScanGuard, services: &[Service], sequences: &[Sequenc
         });
         if let Some(owner) = owner {
             let finding = Finding::error(
-                "decoy-in-use",
+                Code::DecoyInUse,
                 format!("{decoy} is a port of {owner}: its users would be suspects"),
             );
             findings.at(
@@ -202,7 +203,7 @@ fn check_points(guard: &Guard, typed: &RawScanGuard, findings: &mut Findings<'_>
             guard.report_at, guard.ban_at
         );
         let place = typed.report_at.as_ref().or(typed.ban_at.as_ref());
-        let finding = Finding::error("report-after-ban", text).with_try(format!("report-at = {}", guard.ban_at));
+        let finding = Finding::error(Code::ReportAfterBan, text).with_try(format!("report-at = {}", guard.ban_at));
         findings.at(&place.map(Spanned::span).unwrap_or_default(), finding);
     }
 }
@@ -212,7 +213,7 @@ fn check_bans(guard: &Guard, typed: &RawScanGuard, services: &[Service], finding
     let mut backends = services.iter().flat_map(|service| &service.backends);
     if backends.all(|backend| *backend == BackendKind::Command) {
         let text = "mode is ban, but no service has a backend that could shut anybody out";
-        let finding = Finding::error("no-ban-backend", text);
+        let finding = Finding::error(Code::NoBanBackend, text);
         findings.at(
             &span,
             finding.with_try("a service with backend iptables, nftables or tcp-wrappers, or mode = \"report\""),
@@ -224,7 +225,7 @@ fn check_bans(guard: &Guard, typed: &RawScanGuard, services: &[Service], finding
         format_duration(guard.ban_for),
         guard.bans_at_once
     );
-    let finding = Finding::warning("ban-costs", text);
+    let finding = Finding::warning(Code::BanCosts, text);
     findings.at(
         &span,
         finding.with_try("mode = \"report\" for some days first; whoever must always come in belongs in always-allow"),
@@ -243,7 +244,7 @@ fn warn_idle(typed: &RawScanGuard, findings: &mut Findings<'_>) {
         let text = format!("{key} does nothing here: mode is report, so nobody is shut out");
         findings.at(
             &span,
-            Finding::warning("idle-key", text).with_try("mode = \"ban\", or the file without it"),
+            Finding::warning(Code::IdleKey, text).with_try("mode = \"ban\", or the file without it"),
         );
     }
 }
@@ -261,7 +262,7 @@ fn number<T: TryFrom<i64>>(
         return T::try_from(given).ok();
     }
     let finding = Finding::error(
-        "out-of-range",
+        Code::OutOfRange,
         format!("{key} is {given}; it goes from {least} to {most}"),
     );
     let nearest = given.clamp(least, most);
@@ -274,13 +275,13 @@ fn length(typed: Option<&Text>, key: &str, longest: Duration, findings: &mut Fin
     let typed = typed?;
     let most = format_duration(longest);
     let finding = match parse_duration(typed.get_ref()) {
-        Ok(length) if length.is_zero() => Finding::error("zero-duration", format!("{key} is zero")),
+        Ok(length) if length.is_zero() => Finding::error(Code::ZeroDuration, format!("{key} is zero")),
         Ok(length) if length > longest => {
             let text = format!("{key} {} is longer than {most}", format_duration(length));
-            Finding::error("long-duration", text)
+            Finding::error(Code::LongDuration, text)
         }
         Ok(length) => return Some(length),
-        Err(error) => Finding::error("bad-duration", format!("{key}: {error}")),
+        Err(error) => Finding::error(Code::BadDuration, format!("{key}: {error}")),
     };
     findings.at(&typed.span(), finding.with_try(format!("{key} = \"{most}\" or less")));
     None

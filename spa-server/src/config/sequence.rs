@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use spa_keys::units::{format_duration, parse_duration};
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::nearest::nearest;
@@ -39,7 +40,7 @@ pub(super) fn sequences(raw: &[Spanned<RawSequence>], taken: &Taken<'_>, finding
             let text = format!("there is a sequence {} already", name.get_ref());
             findings.at(
                 &name.span(),
-                Finding::error("duplicate-name", text).with_try("another name"),
+                Finding::error(Code::DuplicateName, text).with_try("another name"),
             );
         }
         knocks::check_beginnings(typed, &sequence, &sequences, findings);
@@ -59,7 +60,7 @@ fn sequence(typed: &Spanned<RawSequence>, taken: &Taken<'_>, findings: &mut Find
         );
         let place = raw.knocks.as_ref().map_or(span, Spanned::span);
         let remedy = "rolling = true instead of knocks, or spa-client open wherever it can be had";
-        findings.absent(Some(&place), Finding::warning("replayable", text).with_try(remedy));
+        findings.absent(Some(&place), Finding::warning(Code::Replayable, text).with_try(remedy));
     }
     Sequence {
         name,
@@ -77,7 +78,7 @@ fn opened(raw: &RawSequence, span: &Range<usize>, services: &[Service], findings
     match &raw.service {
         None => {
             let finding = Finding::error(
-                "no-service-named",
+                Code::NoServiceNamed,
                 "this sequence names no service: it would open nothing",
             );
             findings.absent(Some(span), finding.with_try("service = \"ssh\""));
@@ -86,7 +87,7 @@ fn opened(raw: &RawSequence, span: &Range<usize>, services: &[Service], findings
         Some(typed) => {
             let name = typed.get_ref();
             if !known().any(|known| known == name) {
-                let finding = Finding::error("unknown-service", format!("there is no service {name}"));
+                let finding = Finding::error(Code::UnknownService, format!("there is no service {name}"));
                 findings.at(&typed.span(), finding.with_try(remedy(name)));
             }
             name.clone()
@@ -100,7 +101,7 @@ fn sources(raw: &RawSequence, findings: &mut Findings<'_>) -> Vec<IpNet> {
         match spa_keys::client::parse_source(typed.get_ref()) {
             Ok(net) => nets.push(net),
             Err(error) => {
-                let finding = Finding::error("bad-source", format!("{:?}: {error}", typed.get_ref()));
+                let finding = Finding::error(Code::BadSource, format!("{:?}: {error}", typed.get_ref()));
                 findings.at(&typed.span(), finding.with_try("198.51.100.0/24"));
             }
         }
@@ -117,7 +118,7 @@ fn within(typed: Option<&Text>, findings: &mut Findings<'_>) -> Duration {
     };
     findings.at(
         &typed.span(),
-        Finding::error("bad-within", text).with_try("within = \"10s\""),
+        Finding::error(Code::BadWithin, text).with_try("within = \"10s\""),
     );
     WITHIN
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
+use super::code::Code;
 use super::finding::Finding;
 use super::findings::Findings;
 use super::nearest::nearest;
@@ -28,7 +29,7 @@ pub(super) fn services(
     findings: &mut Findings<'_>,
 ) -> Vec<Service> {
     if raw.service.is_empty() {
-        let finding = Finding::warning("no-service", "there is no [[service]]: nothing can be opened");
+        let finding = Finding::warning(Code::NoService, "there is no [[service]]: nothing can be opened");
         findings.absent(None, finding.with_try("spa-server init writes a file with one"));
     }
     let mut placed: Vec<Placed> = Vec::new();
@@ -77,7 +78,7 @@ fn name(raw: &RawService, span: &Range<usize>, findings: &mut Findings<'_>) -> S
         let text = format!("the name {name} is taken: its sets spa4-{name} and spa6-{name} hold {held}");
         findings.at(
             &typed.span(),
-            Finding::error("reserved-name", text).with_try("another name"),
+            Finding::error(Code::ReservedName, text).with_try("another name"),
         );
     }
     name
@@ -91,7 +92,7 @@ pub(super) fn checked_name(
     findings: &mut Findings<'_>,
 ) -> String {
     let Some(typed) = typed else {
-        let finding = Finding::error("no-name", format!("this {what} has no name"));
+        let finding = Finding::error(Code::NoName, format!("this {what} has no name"));
         findings.absent(Some(span), finding.with_try("name = \"ssh\""));
         return String::new();
     };
@@ -100,7 +101,7 @@ pub(super) fn checked_name(
     if name.is_empty() || !name.bytes().all(good) || name.starts_with(['.', '_', '-']) {
         let text = format!("{name:?} is no {what} name");
         let remedy = "lower-case letters, digits, and . _ - after the first character";
-        findings.at(&typed.span(), Finding::error("bad-name", text).with_try(remedy));
+        findings.at(&typed.span(), Finding::error(Code::BadName, text).with_try(remedy));
     } else if name.len() > LONGEST_NAME {
         let text = format!(
             "{name} has {} characters; a {what} name has at most {LONGEST_NAME}",
@@ -108,7 +109,7 @@ pub(super) fn checked_name(
         );
         findings.at(
             &typed.span(),
-            Finding::error("long-name", text).with_try(&name[..LONGEST_NAME]),
+            Finding::error(Code::LongName, text).with_try(&name[..LONGEST_NAME]),
         );
     }
     name.clone()
@@ -118,7 +119,7 @@ fn check_duplicate(raw: &RawService, before: &[Placed], findings: &mut Findings<
     let Some(typed) = &raw.name else { return };
     if before.iter().any(|placed| placed.service.name == *typed.get_ref()) {
         let text = format!("there is a service {} already", typed.get_ref());
-        let finding = Finding::error("duplicate-name", text);
+        let finding = Finding::error(Code::DuplicateName, text);
         findings.at(
             &typed.span(),
             finding.with_try("another name, or all ports in the first one"),
@@ -139,25 +140,28 @@ fn check_daemon(raw: &RawService, before: &[Placed], findings: &mut Findings<'_>
     if let Some(other) = before.iter().find(is_same) {
         let text = format!("service {} opens {} already", other.service.name, typed.get_ref());
         let remedy = "one service for the daemon: hosts.allow knows daemons, not services";
-        findings.at(&typed.span(), Finding::error("duplicate-daemon", text).with_try(remedy));
+        findings.at(
+            &typed.span(),
+            Finding::error(Code::DuplicateDaemon, text).with_try(remedy),
+        );
     }
 }
 
 fn backends(raw: &RawService, span: &Range<usize>, findings: &mut Findings<'_>) -> Vec<BackendKind> {
     let names = items(&raw.backends);
     if names.is_empty() {
-        let finding = Finding::error("no-backend", "no backend is named: a grant would open nothing");
+        let finding = Finding::error(Code::NoBackend, "no backend is named: a grant would open nothing");
         let place = raw.backends.as_ref().map_or_else(|| span.clone(), Spanned::span);
         findings.absent(Some(&place), finding.with_try("backends = [\"iptables\"]"));
     }
     let mut kinds = Vec::new();
     for name in names {
-        let Some(kind) = one_of(name, "backend", "unknown-backend", &BackendKind::NAMES, findings) else {
+        let Some(kind) = one_of(name, "backend", Code::UnknownBackend, &BackendKind::NAMES, findings) else {
             continue;
         };
         if kinds.contains(&kind) {
             let finding = Finding::error(
-                "duplicate-backend",
+                Code::DuplicateBackend,
                 format!("backend {} is named twice", name.get_ref()),
             );
             findings.at(&name.span(), finding.with_try("one of the two"));
@@ -173,7 +177,7 @@ fn at_end(raw: &RawService, ports: &[PortRange], findings: &mut Findings<'_>) ->
     let typed = raw
         .at_end
         .as_ref()
-        .and_then(|typed| one_of(typed, "at-end", "bad-at-end", &names, findings));
+        .and_then(|typed| one_of(typed, "at-end", Code::BadAtEnd, &names, findings));
     let udp = ports.iter().any(|port| port.protocol == Protocol::Udp);
     typed.unwrap_or(if udp { AtEnd::Cut } else { AtEnd::Keep })
 }
@@ -187,18 +191,12 @@ fn chain(raw: &RawService, findings: &mut Findings<'_>) -> Chain {
     let typed = raw
         .chain
         .as_ref()
-        .and_then(|typed| one_of(typed, "chain", "bad-chain", &names, findings));
+        .and_then(|typed| one_of(typed, "chain", Code::BadChain, &names, findings));
     typed.unwrap_or(Chain::Input)
 }
 
 /// Understands a word out of a few.
-fn one_of<T: Copy>(
-    typed: &Text,
-    key: &str,
-    code: &'static str,
-    names: &[(&str, T)],
-    findings: &mut Findings<'_>,
-) -> Option<T> {
+fn one_of<T: Copy>(typed: &Text, key: &str, code: Code, names: &[(&str, T)], findings: &mut Findings<'_>) -> Option<T> {
     let word = typed.get_ref();
     let found = names.iter().find(|(name, _)| name == word).map(|(_, value)| *value);
     if found.is_none() {
@@ -222,7 +220,7 @@ fn check_needs(service: &Service, typed: &Spanned<RawService>, findings: &mut Fi
         let place = raw.ports.as_ref().map_or(span, Spanned::span);
         findings.absent(
             Some(&place),
-            Finding::error("no-ports", text).with_try("ports = [\"tcp/22\"]"),
+            Finding::error(Code::NoPorts, text).with_try("ports = [\"tcp/22\"]"),
         );
     }
     let elsewhere = service.chain != Chain::Input && service.backends.contains(&BackendKind::Nftables);
@@ -230,14 +228,14 @@ fn check_needs(service: &Service, typed: &Spanned<RawService>, findings: &mut Fi
         let name = chain.get_ref();
         let text = format!("nftables judges packets to this host; those through {name} need iptables");
         let remedy = "backends = [\"iptables\"], or chain = \"INPUT\"";
-        findings.at(&chain.span(), Finding::error("not-this-chain", text).with_try(remedy));
+        findings.at(&chain.span(), Finding::error(Code::NotThisChain, text).with_try(remedy));
     }
     if let Some(protect) = raw.protect.as_ref().filter(|_| service.protect && !behind_firewall) {
         let text = format!("protect hides nothing: no backend of service {name} is a firewall");
         let remedy = "protect = false, or backend iptables besides";
         findings.absent(
             Some(&protect.span()),
-            Finding::error("protects-nothing", text).with_try(remedy),
+            Finding::error(Code::ProtectsNothing, text).with_try(remedy),
         );
     }
 }

@@ -22,7 +22,7 @@ use crate::doors::Doors;
 /// The hidden command that an armed process runs.
 pub const COMMAND: &str = "undo-unless-confirmed";
 /// How long the daemon may take to answer before the rules are put back without it.
-const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
+const DAEMON_PATIENCE: Duration = Duration::from_secs(3);
 /// What could not be undone is tried again so soon.
 const RETRY: Duration = Duration::from_secs(2);
 const ARMED: &str = "armed";

@@ -95,7 +95,9 @@ impl Ledger {
     ///
     /// [`FileError::Busy`] when somebody else holds it for longer than `patience`, or what the system said.
     pub fn lock(&self, patience: Duration) -> Result<Held, FileError> {
-        file::create_dir(&self.folder, 0o700)?;
+        for folder in [self.folder.parent(), Some(&self.folder)].into_iter().flatten() {
+            file::create_dir(folder, 0o700)?;
+        }
         let lock = Lock::take(&self.folder.join(".lock"), patience)?;
         Ok(Held { _lock: lock })
     }

@@ -89,8 +89,8 @@ pub enum NotConfirmed {
     Nothing,
     /// It was undone already.
     Undone(Undone),
-    /// It is being undone.
-    Undoing,
+    /// Its time is over, or the host was started anew: it is being undone, or will be by the next start.
+    Late,
     /// No daemon has loaded it.
     NeverLoaded,
 }
@@ -162,15 +162,19 @@ impl Record {
     pub fn loaded(&mut self, source: &Source, intent: Intent<'_>) -> bool {
         let source = Some(source.clone());
         match (intent, &mut self.pending) {
-            (Intent::Trial(nonce), Some(pending)) if pending.nonce == nonce && !pending.undoing => {
-                pending.candidate = source;
-            }
+            // One that was replaced by a later one meanwhile waits with that.
+            (Intent::Trial(_), Some(pending)) if !pending.undoing => pending.candidate = source,
             (Intent::Trial(_), _) => return false,
             (Intent::Plain(_), Some(pending)) => pending.candidate = source,
             (Intent::Plain(Some(nonce)), None) if self.undone.as_ref().is_some_and(|undone| undone.nonce == nonce) => {
                 return false;
             }
-            (Intent::Plain(_), None) => self.confirmed = source,
+            (Intent::Plain(_), None) => {
+                if self.confirmed != source {
+                    self.undone = None;
+                }
+                self.confirmed = source;
+            }
             (Intent::Confirmed, _) => {
                 (self.confirmed, self.pending, self.undone) = (source, None, None);
             }
@@ -178,16 +182,16 @@ impl Record {
         true
     }
 
-    /// Somebody still gets in: the change stays.
+    /// Somebody still gets in: the change stays, if its time is not over at `now` in the boot `boot_id`.
     ///
     /// # Errors
     ///
     /// [`NotConfirmed`]; a change that no daemon has loaded waits no longer either.
-    pub fn confirm(&mut self) -> Result<(), NotConfirmed> {
-        match &self.pending {
-            None => Err(self.undone.clone().map_or(NotConfirmed::Nothing, NotConfirmed::Undone)),
-            Some(pending) if pending.undoing => Err(NotConfirmed::Undoing),
-            Some(_) => {
+    pub fn confirm(&mut self, now: Duration, boot_id: &str) -> Result<(), NotConfirmed> {
+        match self.verdict(now, boot_id) {
+            Verdict::Settled => Err(self.undone.clone().map_or(NotConfirmed::Nothing, NotConfirmed::Undone)),
+            Verdict::Undo(_) => Err(NotConfirmed::Late),
+            Verdict::Waits(_) => {
                 let candidate = self.pending.take().and_then(|pending| pending.candidate);
                 self.confirmed = Some(candidate.ok_or(NotConfirmed::NeverLoaded)?);
                 Ok(())
@@ -263,22 +267,30 @@ mod tests {
     fn confirmed_it_is_what_comes_back_next_time() {
         let mut record = trial();
         assert_eq!(confirmed(&record), "old");
-        record.confirm().unwrap();
+        record.confirm(at(9), BOOT).unwrap();
         assert_eq!(confirmed(&record), "new");
         assert_eq!(record.verdict(at(200), BOOT), Verdict::Settled);
-        assert_eq!(record.confirm(), Err(NotConfirmed::Nothing));
+        assert_eq!(record.confirm(at(9), BOOT), Err(NotConfirmed::Nothing));
+    }
+
+    #[test]
+    fn too_late_is_too_late_also_where_nobody_has_undone_it_yet() {
+        let mut record = trial();
+        assert_eq!(record.confirm(at(100), BOOT), Err(NotConfirmed::Late));
+        assert_eq!(record.confirm(at(9), "another"), Err(NotConfirmed::Late));
+        assert_eq!(record.verdict(at(99), BOOT), Verdict::Waits(at(1)), "it still waits");
     }
 
     #[test]
     fn confirm_and_undo_exclude_each_other() {
         let mut record = trial();
         record.begin_undo();
-        assert_eq!(record.confirm(), Err(NotConfirmed::Undoing));
+        assert_eq!(record.confirm(at(9), BOOT), Err(NotConfirmed::Late));
         record.put_back(Some("r".into()));
         record.put_back(None);
         record.undone("then".into());
         assert_eq!(confirmed(&record), "old");
-        let Err(NotConfirmed::Undone(undone)) = record.confirm() else {
+        let Err(NotConfirmed::Undone(undone)) = record.confirm(at(9), BOOT) else {
             panic!("{record:?}")
         };
         assert_eq!((undone.nonce.as_str(), undone.rejected), ("a", Some("r".into())));
@@ -290,7 +302,7 @@ mod tests {
         assert!(record.loaded(&source("newer"), Intent::Plain(None)));
         assert_eq!(confirmed(&record), "old");
         assert_eq!(record.verdict(at(99), BOOT), Verdict::Waits(at(1)));
-        record.confirm().unwrap();
+        record.confirm(at(9), BOOT).unwrap();
         assert_eq!(confirmed(&record), "newer", "what is in force is what is confirmed");
     }
 
@@ -302,6 +314,17 @@ mod tests {
         assert!(!record.loaded(&source("new"), Intent::Plain(Some("a"))));
         assert_eq!(confirmed(&record), "old");
         assert!(record.loaded(&source("old"), Intent::Plain(None)));
+    }
+
+    #[test]
+    fn that_a_change_was_undone_is_told_until_another_file_is_loaded() {
+        let mut record = trial();
+        record.begin_undo();
+        record.undone("then".into());
+        assert!(record.loaded(&source("old"), Intent::Plain(None)));
+        assert!(record.undone.is_some());
+        assert!(record.loaded(&source("mended"), Intent::Plain(None)));
+        assert_eq!(record.undone, None);
     }
 
     #[test]
@@ -332,7 +355,7 @@ mod tests {
         record.disarm("b", before);
         assert!(record.waits_for("b"), "the process armed last acts for it");
         assert_eq!(record.verdict(at(99), BOOT), Verdict::Waits(at(1)));
-        record.confirm().unwrap();
+        record.confirm(at(9), BOOT).unwrap();
         assert_eq!(confirmed(&record), "new");
     }
 
@@ -360,7 +383,7 @@ mod tests {
         let mut record = Record::default();
         assert!(record.loaded(&source("old"), Intent::Plain(None)));
         record.arm("a", BOOT, at(100));
-        assert_eq!(record.confirm(), Err(NotConfirmed::NeverLoaded));
+        assert_eq!(record.confirm(at(9), BOOT), Err(NotConfirmed::NeverLoaded));
         assert_eq!(confirmed(&record), "old");
         assert_eq!(record.pending, None, "it waits no longer");
     }

@@ -1,8 +1,6 @@
 //! Which configuration a start begins with: the pending one in the same boot before its deadline, else the confirmed.
 
-use std::time::Duration;
-
-use spa_keys::{Failure, Paths};
+use spa_keys::Paths;
 use tracing::{error, warn};
 
 use super::ledger::{Ledger, PATIENCE};
@@ -32,7 +30,13 @@ impl Beginning {
         let ledger = Ledger::of(paths);
         let record = read(&ledger);
         match record.verdict(clock::uptime(), &clock::boot_id()) {
-            Verdict::Settled => Self::plain(paths),
+            Verdict::Settled => {
+                if let Some(undone) = &record.undone {
+                    let rejected = undone.rejected.as_ref().map(|path| path.display().to_string());
+                    warn!(at = undone.at, rejected, "the last change of server.toml was undone");
+                }
+                Self::plain(paths)
+            }
             Verdict::Waits(left) => {
                 let left_s = left.as_secs();
                 warn!(left_s, "this configuration is not confirmed: spa-server confirm");
@@ -87,20 +91,6 @@ impl Beginning {
             waits: None,
         })
     }
-}
-
-/// The time left of a change that waits, with zero for one whose time is over.
-///
-/// # Errors
-///
-/// When the record cannot be read.
-pub fn pending(paths: &Paths) -> Result<Option<Duration>, Failure> {
-    let record = Ledger::of(paths).read()?;
-    Ok(match record.verdict(clock::uptime(), &clock::boot_id()) {
-        Verdict::Settled => None,
-        Verdict::Waits(left) => Some(left),
-        Verdict::Undo(_) => Some(Duration::ZERO),
-    })
 }
 
 /// What cannot be read says nothing: server.toml is then what there is.

@@ -17,7 +17,8 @@ impl Daemon {
             Action::Open { who, door, end } => self.open(&who, door, end),
             Action::Close { who, door } => {
                 let (client, address, source) = (&who.name, who.address, who.source.ip().to_canonical());
-                info!(client, %source, %address, service = door.service, "closed");
+                let verb = self.verb("closed", "would close");
+                info!(client, %source, %address, service = door.service, "{verb}");
                 self.shut(&door);
             }
         }
@@ -40,7 +41,7 @@ impl Daemon {
         match outcome {
             Ok(()) => {
                 let until = spa_keys::units::format_time(now.wall.saturating_add(end.saturating_sub(now.uptime)));
-                let verb = if self.dry_run { "would open" } else { "opened" };
+                let verb = self.verb("opened", "would open");
                 info!(client, %source, %address, service, %opened, until, "{verb}");
             }
             Err(error) => {
@@ -54,6 +55,11 @@ impl Daemon {
                 self.end_grants("it could not be opened", |ended, _| *ended == key);
             }
         }
+    }
+
+    /// The word for what was done, or in a dry run would be.
+    pub(super) fn verb(&self, done: &'static str, would: &'static str) -> &'static str {
+        if self.dry_run { would } else { done }
     }
 
     /// Brings a door to the state that the remaining grants give it.
@@ -96,7 +102,8 @@ impl Daemon {
             let client = key
                 .client
                 .and_then(|client| Some(self.keys.client(&client)?.name().to_string()));
-            info!(client, address = %key.address, service = key.service, "ended: {why}");
+            let verb = self.verb("ended", "would end");
+            info!(client, address = %key.address, service = key.service, "{verb}: {why}");
         }
         // A door that shuts does not wait for the disk: its end stays owed to the record.
         for door in &doors {

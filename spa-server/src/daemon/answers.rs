@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use spa_keys::state::State;
 use spa_keys::text;
 use spa_keys::units::format_time;
 use tracing::info;
@@ -240,7 +241,11 @@ impl Daemon {
                 knocks.push(json!({ "key": key, "at": at, "address": knock.address, "identity": identity }));
             }
         }
-        Ok(json!({ "knocks": knocks }))
+        let since = self.journal.state().map(State::began).transpose();
+        let since = since
+            .map_err(|error| ControlError::failed(error.to_string()))?
+            .flatten();
+        Ok(json!({ "knocks": knocks, "since": since.map(format_time) }))
     }
 
     fn reset_replay(&mut self, asked: &ResetParameters, uid: u32) -> Reply {

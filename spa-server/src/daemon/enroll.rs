@@ -107,7 +107,7 @@ impl Daemon {
         self.accepted.enroll += 1;
         let label = enrollment.label.as_str().to_string();
         let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
-        let verb = if self.dry_run { "would enroll" } else { "enrolled" };
+        let verb = self.verb("enrolled", "would enroll");
         info!(client = name, %source, label, key = fingerprint, "{verb}");
         if !self.dry_run {
             self.write_enrolled(&visit.invite, enrollment, at);

@@ -92,9 +92,9 @@ impl Daemon {
         if self.remember_loaded(&source, intent) {
             return Ok((changes, warnings));
         }
-        // Undone by the armed process while it was loaded here: server.toml is the confirmed copy again.
-        self.reload();
-        let what = "its time was over before it was loaded: the confirmed copy is in force again";
+        // Undone or taken back by another process while it was loaded here.
+        self.return_to_confirmed();
+        let what = "it was undone before it was loaded: the confirmed copy is in force again";
         Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
     }
 
@@ -187,7 +187,7 @@ impl Daemon {
     /// Here one that cannot be used stands in the way: the old ones are whole.
     fn prepare_sequences(&self, config: &Config) -> Result<Prepared, Refusal> {
         let prepared = self.sequences.prepare(config, &self.paths, self.guard.patrol());
-        let (prepared, unusable) = prepared.map_err(|error| Refusal::Failure(start::no_thread(error)))?;
+        let (prepared, unusable) = prepared.map_err(|error| Refusal::Failure(start::no_thread(&error)))?;
         match unusable.into_iter().next() {
             None => Ok(prepared),
             Some(one) => {

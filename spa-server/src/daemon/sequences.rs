@@ -355,7 +355,9 @@ impl Daemon {
                 failures.push(failure);
             }
         });
-        failures.iter().for_each(|failure| self.note_failure(failure));
+        for failure in &failures {
+            self.note_failure(failure);
+        }
         self.sequences.look_for(clock::wall());
         if self.sequences.listeners_due <= now {
             self.sequences.read_listeners();

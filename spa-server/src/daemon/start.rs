@@ -11,7 +11,7 @@ use spa_keys::{Exit, Failure};
 use spa_keys::{Paths, Watch};
 use spa_proto::{Gateway, Listen, Sieve, Windows};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
 use crate::backend::{Door, Opening};
@@ -81,7 +81,7 @@ impl Daemon {
             event_sender.clone(),
             Arc::default(),
         );
-        let capture = capture.map_err(no_thread)?;
+        let capture = capture.map_err(|error| no_thread(&error))?;
         let (request_sender, requests) = mpsc::channel(16);
         let sequences = super::sequences::SequenceWatch::new(&mut journal);
         let mut daemon = Self {
@@ -115,7 +115,7 @@ impl Daemon {
             paths,
         };
         daemon.take_over()?;
-        daemon.begin_sequences().map_err(no_thread)?;
+        daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.configure_guard();
         daemon.trial.expect(waits);
         daemon.begin_with(undoing, &source);
@@ -133,7 +133,7 @@ impl Daemon {
             }
             Some(Ok(_)) | None => {
                 if !self.remember_loaded(source, Intent::Plain(None)) {
-                    self.reload();
+                    self.return_to_confirmed();
                 }
             }
         }
@@ -150,6 +150,9 @@ impl Daemon {
         } else {
             self.restore_grants()
         };
+        if self.dry_run {
+            self.say_hidden();
+        }
         self.doors.protect().map_err(failure)?;
         self.doors.self_test().map_err(failure)?;
         self.review_grants();
@@ -159,6 +162,24 @@ impl Daemon {
         self.take_over_bans();
         self.say_clock();
         Ok(())
+    }
+
+    /// What a dry run leaves open.
+    fn say_hidden(&self) {
+        for service in &self.config.services {
+            let ports: Vec<_> = service.ports.iter().map(ToString::to_string).collect();
+            let (name, ports, backends) = (
+                &service.name,
+                ports.join(", "),
+                self.doors.names(&service.name).join(", "),
+            );
+            let verb = if service.protect {
+                "would hide"
+            } else {
+                "would open to grants"
+            };
+            info!(service = name, ports, backends, "{verb}");
+        }
     }
 
     /// Grants of this boot whose end has not come and is no further off than the cap live on; the others are
@@ -272,11 +293,11 @@ fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration
         Err(error @ StateError::Locked(_)) => Err(Failure::new(Exit::Failed, error)
             .hint("spa-server status")
             .hint("spa-server run --dry-run")),
-        Err(error) => Err(Failure::new(Exit::Failed, error)),
+        Err(error) => Err(error.into()),
     }
 }
 
-pub(super) fn no_thread(error: std::io::Error) -> Failure {
+pub(super) fn no_thread(error: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("no thread could be started: {error}"))
 }
 

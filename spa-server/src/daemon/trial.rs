@@ -35,6 +35,8 @@ pub(super) struct Trial {
     seen: Stamp,
     /// The change that waits, and when the daemon looks after it, on the clock of the boot.
     waits: Option<(String, Duration)>,
+    /// When the way back to the confirmed configuration is tried again.
+    returns: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +52,7 @@ impl Trial {
             ledger: Ledger::of(paths),
             seen: None,
             waits: None,
+            returns: None,
         }
     }
 
@@ -60,12 +63,13 @@ impl Trial {
 
     /// When the daemon must look after it.
     pub(super) fn due(&self) -> Option<Duration> {
-        self.waits.as_ref().map(|(_, due)| *due)
+        let waits = self.waits.as_ref().map(|(_, due)| *due);
+        waits.into_iter().chain(self.returns).min()
     }
 
     /// What status says: how long the change waits yet.
     pub(super) fn left(&self, now: Duration) -> Option<Duration> {
-        self.due().map(|due| due.saturating_sub(now))
+        self.waits.as_ref().map(|(_, due)| due.saturating_sub(now))
     }
 
     fn put_off(&mut self, length: Duration) {
@@ -95,19 +99,39 @@ impl Daemon {
         };
         let ours = self.trial.waits.take().map(|(nonce, _)| nonce);
         self.trial.follow(&record);
-        let undone = record.undone.filter(|undone| Some(&undone.nonce) == ours.as_ref());
-        if let Some(undone) = undone {
-            warn!(
-                at = undone.at,
-                "the last change was undone by another process: server.toml is loaded again"
-            );
-            self.reload();
+        match (ours, record.undone) {
+            (Some(ours), Some(undone)) if undone.nonce == ours => {
+                warn!(at = undone.at, "the last change was undone by another process");
+                self.return_to_confirmed();
+            }
+            (Some(_), _) if self.trial.waits.is_none() => info!("no change waits to be confirmed any more"),
+            _ => {}
         }
+    }
+
+    /// What is in force was undone by another process: nothing may be mended by it any more.
+    pub(super) fn return_to_confirmed(&mut self) {
+        let read = self.trial.ledger.read().map_err(|error| error.to_string());
+        let confirmed = read.and_then(|record| record.confirmed.ok_or_else(|| "no copy was kept".to_owned()));
+        let outcome = confirmed.and_then(|source| self.put_back_in_force(&source));
+        self.trial.returns = match outcome {
+            Ok(()) => {
+                info!("the confirmed configuration is in force");
+                None
+            }
+            Err(why) => {
+                error!("the confirmed configuration cannot be loaded, it is tried again: {why}");
+                Some(clock::uptime() + RETRY)
+            }
+        };
     }
 
     /// Undoes a change whose time is over, should the armed process not have done it.
     pub(super) fn look_after_trial(&mut self, now: Duration) {
-        if self.trial.due().is_none_or(|due| due > now) {
+        if self.trial.returns.is_some_and(|due| due <= now) {
+            self.return_to_confirmed();
+        }
+        if self.trial.waits.as_ref().is_none_or(|(_, due)| *due > now) {
             return;
         }
         match self.undo_trial(Duration::ZERO) {

@@ -1,7 +1,8 @@
 //! What every firewall backend must show with real packets, in both families.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
 use spa_server::backend::plan::{Guarded, Plan};
@@ -54,6 +55,35 @@ pub fn peers_of_existing_connections_are_let_in(name: &'static str, make: Make) 
             [opening(CLIENT[0], 0).door],
             "a grant is no guest"
         );
+    });
+}
+
+/// Who has hung up before the drop goes in is nobody's guest; what he is still owed reaches him.
+pub fn who_has_hung_up_is_no_guest(name: &'static str, make: Make) {
+    in_pair(name, move |peer| {
+        let ended: Vec<_> = [0, 1]
+            .map(|at| {
+                let listener = listen(at, 2222);
+                let client = peer.call(move || connect(at, 2222).unwrap());
+                let (mut server, _) = listener.accept().unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(server.read(&mut [0]).unwrap(), 0, "the end is known here");
+                (client, server, listener)
+            })
+            .into();
+        let mut backend = protected(make);
+        assert_eq!(backend.list().unwrap(), []);
+        for (at, (mut client, mut server, _listener)) in ended.into_iter().enumerate() {
+            let fault = peer.call(move || connect_within(at, 2222, SHORT).map(drop).unwrap_err().kind());
+            assert_eq!(fault, ErrorKind::TimedOut, "hidden from {}", CLIENT[at]);
+            // More than is sent without an acknowledgement.
+            let rest = vec![7; 4 << 20];
+            let owed = rest.len();
+            let sender = thread::spawn(move || server.write_all(&rest));
+            client.set_read_timeout(Some(LONG)).unwrap();
+            assert_eq!(std::io::copy(&mut client, &mut std::io::sink()).unwrap(), owed as u64);
+            sender.join().unwrap().unwrap();
+        }
     });
 }
 

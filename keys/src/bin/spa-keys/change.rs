@@ -2,15 +2,22 @@
 
 use std::path::PathBuf;
 
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use serde_json::json;
-use spa_keys::{ClientEdit, ClientName, ClientView, Exit, Failure, InviteState, KeyDirectory, Kind, file};
+use spa_keys::{
+    Client, ClientEdit, ClientName, ClientView, Exit, Failure, InviteState, KeyDirectory, Kind, OneTimeCode, file,
+};
 
 use crate::cli::{SetArgs, Setting};
 use crate::context::Context;
 use crate::describe;
 use crate::list::no_client;
+use crate::{show, successors};
 
 pub fn revoke(context: &Context, name: &ClientName) -> Result<(), Failure> {
+    // First: nobody enrolls by it between the two.
+    successors::withdraw_invite(context, name)?;
     let edit = ClientEdit {
         revoked: Some(Some(context.now)),
         ..ClientEdit::default()
@@ -47,6 +54,7 @@ pub fn set(context: &Context, args: SetArgs) -> Result<(), Failure> {
     if cleared && !sources.is_empty() {
         return Err(Failure::new(Exit::Usage, "--sources: either any or networks, not both"));
     }
+    let rng = &mut UnwrapErr(SysRng);
     let edit = ClientEdit {
         services: args.services.map(|services| services.0),
         label: args.label,
@@ -54,13 +62,24 @@ pub fn set(context: &Context, args: SetArgs) -> Result<(), Failure> {
         address: args.address,
         sources: (!args.sources.is_empty()).then_some(sources),
         max_duration: args.max_duration.map(Setting::into_option),
+        widen: args.widen.map(|widen| widen.into_option().unwrap_or_default()),
+        one_time_code: args
+            .one_time_code
+            .map(|digits| Some(OneTimeCode::generate(digits.into_option()?, rng))),
         revoked: None,
     };
     if edit == ClientEdit::default() {
         let failure = Failure::new(Exit::Usage, "nothing to set");
         return Err(failure.hint(format!("spa-keys set {} --expires 2027-01-01", args.name)));
     }
-    change(context, &args.name, "changed", "is as it was", |_| Some(edit))
+    let has_code = matches!(edit.one_time_code, Some(Some(_)));
+    change(context, &args.name, "changed", "is as it was", |_| Some(edit))?;
+    if has_code {
+        let host = context.server().ok().and_then(|server| server.host);
+        let client = Client::load(&path(context, &args.name))?;
+        show::one_time_code(&args.name, &client.terms, host.as_ref())?;
+    }
+    Ok(())
 }
 
 /// Changes a client's file under the lock and shows the client. No edit means that nothing is to be done.
@@ -84,6 +103,9 @@ fn change(
     if let Some(edit) = &edit {
         edit.apply(&path(context, name))?;
         directory.reload_file(Kind::Client, name.as_str());
+    }
+    if edit.is_some() {
+        successors::warn(context, &directory, name);
     }
     if let Some(client) = directory.client_named(name.as_str()) {
         let said = if edit.is_some() { done } else { nothing };
@@ -111,6 +133,7 @@ pub fn remove(context: &Context, name: &ClientName) -> Result<(), Failure> {
         file::remove(&path(context, name))?;
     }
     invites.iter().try_for_each(|path| file::remove(path))?;
+    successors::warn(context, &directory, name);
     let facts = json!({ "name": name.as_str(), "client_removed": client, "invites_removed": invites.len() });
     context.answer(&facts, || match (client, invites.len()) {
         (true, 0) => format!("client {name} removed"),

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use ipnet::IpNet;
 use spa_keys::client::{parse_length, parse_source};
 use spa_keys::units::parse_time;
-use spa_keys::{AddressRule, ClientName};
+use spa_keys::{AddressRule, ClientName, Widen};
 use spa_proto::{Label, PublicKey, ServiceName, UnixTime};
 
 /// The gateway's keys and clients.
@@ -70,6 +70,49 @@ pub enum Command {
     /// Change what a client may do; comments in its file stay
     #[command(after_help = "Example: spa-keys set alice-phone --services ssh,db --expires 2027-01-01")]
     Set(SetArgs),
+    /// Give a client another name; its key, its doors and its record stay
+    #[command(after_help = "Example: spa-keys rename alice.2 alice")]
+    Rename {
+        /// The client's name
+        name: ClientName,
+        /// Its new name
+        to: ClientName,
+    },
+    /// Write a client as another gateway takes it, always in the same form
+    ///
+    /// Without --secrets or --out the PSK and the secret of one-time codes are left out: such a text can lie in a
+    /// repository, and `import --psk-file` makes it whole. Who has the PSK still needs the device's own key to knock.
+    #[command(after_help = "Example: spa-keys export alice-phone --out alice-phone.toml")]
+    Export {
+        /// The client's name
+        name: ClientName,
+        /// With the secrets, on stdout
+        #[arg(long)]
+        secrets: bool,
+        /// With the secrets, into a new file of mode 0600
+        #[arg(long, value_name = "FILE", conflicts_with = "secrets")]
+        out: Option<PathBuf>,
+    },
+    /// Take a client in that another gateway has exported
+    ///
+    /// The same again changes nothing and is no error.
+    #[command(after_help = "Example: spa-keys import alice-phone.toml")]
+    Import(ImportArgs),
+    /// Write the whole gateway but its replay record into one file of mode 0600, to move it or to keep it
+    #[command(after_help = "Example: spa-keys backup gateway.backup")]
+    Backup {
+        /// A new file; - writes to stdout
+        file: PathBuf,
+    },
+    /// Forget which knocks of one client were accepted; says first what that means
+    #[command(after_help = "Example: spa-keys reset-replay alice-phone")]
+    ResetReplay {
+        /// The client's name
+        name: ClientName,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// The key of a rolling sequence: make it, print a card, or a profile for a device
     #[command(after_help = "Example: spa-keys sequence card --new\n         spa-keys sequence card --next 10")]
     Sequence(SequenceArgs),
@@ -89,6 +132,67 @@ pub enum GatewayCommand {
         #[arg(long)]
         secrets: bool,
     },
+    /// Make a new identity beside the old ones, and new invites for all clients
+    ///
+    /// Each client gets an invite under its next name (alice, then alice.2) with what it may do now. Its old key stays
+    /// good beside it: nobody is shut out. The invites and their QR codes go into a folder.
+    #[command(after_help = "Example: spa-keys gateway rotate --valid 14d --out invites")]
+    Rotate {
+        /// Change nothing, say who has moved
+        #[arg(long)]
+        status: bool,
+        #[command(flatten)]
+        invites: ReinviteArgs,
+    },
+    /// Make new invites for those who have neither moved nor an invite
+    #[command(after_help = "Example: spa-keys gateway reinvite alice-phone")]
+    Reinvite {
+        /// These clients only, whatever invites they have
+        names: Vec<ClientName>,
+        #[command(flatten)]
+        invites: ReinviteArgs,
+    },
+    /// Drop an identity that nobody needs any more
+    #[command(after_help = "Example: spa-keys gateway drop SHA256:Zmh6rfhivXdsj8GLjp-OIAiXFIVu4jOzkCpZHQ1fKSU")]
+    Drop {
+        /// Its fingerprint, as `gateway show` tells it
+        fingerprint: String,
+        /// Though somebody has used it in the last 30 days: who has not moved is shut out
+        #[arg(long)]
+        force: bool,
+        /// Remove the clients too whose successors have knocked
+        #[arg(long)]
+        remove_replaced: bool,
+    },
+}
+
+/// How invites after a rotation are made.
+#[derive(Debug, Args)]
+pub struct ReinviteArgs {
+    /// Where the invites go, a folder made for it [default: rotation-TIME beside gateway.key]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// How long the invites are good; at most 30d
+    #[arg(long, value_name = "LENGTH", default_value = "30d", value_parser = parse_length)]
+    pub valid: Duration,
+    /// Each demands a PIN, shown once on stderr, to be told by another channel
+    #[arg(long)]
+    pub pin: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// What export wrote; - reads it from stdin
+    pub file: PathBuf,
+    /// The client's name [default: the file's, without .toml]
+    #[arg(long)]
+    pub name: Option<ClientName>,
+    /// A file of mode 0600 with the PSK, where the text holds none
+    #[arg(long, value_name = "FILE")]
+    pub psk_file: Option<PathBuf>,
+    /// Put it in the place of what this gateway knows of the same key
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +229,12 @@ pub struct TermsArgs {
     /// Only addresses within this network; may be given again
     #[arg(long, value_name = "CIDR", value_parser = parse_source)]
     pub sources: Vec<IpNet>,
+    /// Open a whole prefix around its address: /24, /64 or /24,/64, for networks that give TCP another egress than UDP
+    #[arg(long, value_name = "LENGTHS", value_parser = widen)]
+    pub widen: Option<Widen>,
+    /// Each opening needs a one-time code of 6 or 8 digits; the secret is shown once on stderr, for an authenticator app
+    #[arg(long, value_name = "DIGITS", num_args = 0..=1, require_equals = true, default_missing_value = "6", value_parser = digits)]
+    pub one_time_code: Option<u8>,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +246,15 @@ pub struct InviteArgs {
     /// How long the invite is good; at most 30d
     #[arg(long, value_name = "LENGTH", default_value = "15m", value_parser = parse_length)]
     pub valid: Duration,
+    /// Demand a PIN, shown once on stderr, to be told by another channel
+    #[arg(long)]
+    pub pin: bool,
+    /// Show the invite as a QR code on stderr
+    #[arg(long)]
+    pub qr: bool,
+    /// Write the invite as a QR code (SVG) into a new file of mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub qr_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +294,12 @@ pub struct SetArgs {
     /// Only addresses within this network, or any; may be given again
     #[arg(long, value_name = "CIDR", value_parser = unless("any", parse_source))]
     pub sources: Vec<Setting<IpNet>>,
+    /// Open a whole prefix around its address: /24, /64 or /24,/64, or none
+    #[arg(long, value_name = "LENGTHS", value_parser = unless("none", widen))]
+    pub widen: Option<Setting<Widen>>,
+    /// Each opening needs a one-time code of 6 or 8 digits, with a new secret that is shown once on stderr; or none
+    #[arg(long, value_name = "DIGITS", value_parser = unless("none", digits))]
+    pub one_time_code: Option<Setting<u8>>,
     /// A text for people
     #[arg(long)]
     pub label: Option<Label>,
@@ -227,6 +352,18 @@ fn services(text: &str) -> Result<Services, String> {
         names.push(name);
     }
     Ok(Services(names))
+}
+
+fn widen(text: &str) -> Result<Widen, &'static str> {
+    text.parse()
+}
+
+fn digits(text: &str) -> Result<u8, &'static str> {
+    match text {
+        "6" => Ok(6),
+        "8" => Ok(8),
+        _ => Err("a one-time code has 6 or 8 digits"),
+    }
 }
 
 fn address(text: &str) -> Result<AddressRule, &'static str> {

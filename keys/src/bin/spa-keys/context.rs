@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Context {
     pub paths: Paths,
     pub now: UnixTime,
-    json: bool,
+    pub json: bool,
 }
 
 impl Context {

@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 use spa_keys::escape::escape;
-use spa_keys::units::format_time;
+use spa_keys::units::{format_time, parse_time};
 use spa_keys::{BrokenFile, ClientState, ClientView, Invite, text};
 use spa_proto::{ServiceName, UnixTime};
 
 use crate::last::LastKnock;
+
+/// `SHA256:` and 8 characters of a fingerprint.
+const SHORT: usize = 15;
 
 /// A client with every key that DESIGN promises; null when unknown.
 pub fn client(client: ClientView<'_>, now: UnixTime, last: Option<&LastKnock>) -> Value {
@@ -30,6 +33,23 @@ pub fn broken(name: &str) -> Value {
         "name": name, "label": null, "state": ClientState::Broken.to_string(), "public_key": null, "services": null,
         "expires": null, "enrolled": null, "last_knock": null, "last_address": null, "identity": null,
     })
+}
+
+/// The same for a table: how many days are left, and as much of the identity as is needed to tell it from others.
+pub fn for_people(client: &Value, now: UnixTime) -> Value {
+    let mut client = client.clone();
+    if let Some(end) = client["expires"].as_str().and_then(|time| parse_time(time).ok()) {
+        let left = if end > now {
+            format!("{} d", end.distance(now).as_secs() / 86_400)
+        } else {
+            "over".into()
+        };
+        client["expires"] = format!("{} ({left})", format_time(end)).into();
+    }
+    if let Some(identity) = client["identity"].as_str() {
+        client["identity"] = identity.chars().take(SHORT).collect::<String>().into();
+    }
+    client
 }
 
 pub fn invite(invite: &Invite, now: UnixTime) -> Value {

@@ -1,94 +1,79 @@
 //! `spa-keys invite`
 
+use std::path::Path;
 use std::sync::Arc;
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::json;
-use spa_keys::units::{format_duration, format_time};
-use spa_keys::{AddressRule, ClientPolicy, Demands, Exit, Failure, GatewayKey, Invite, InviteText, Ports, Terms};
-use spa_proto::{HmacKey, InviteSeed};
+use spa_keys::file::create_new;
+use spa_keys::units::format_time;
+use spa_keys::{ClientPolicy, Failure, Invite, InviteText, OneTimeCode, Terms, qr};
 
 use crate::cli::{InviteArgs, TermsArgs};
 use crate::context::Context;
 use crate::describe::names;
-use crate::server::Server;
+use crate::maker::{self, Maker};
+use crate::show;
 
 pub fn run(context: &Context, args: InviteArgs) -> Result<(), Failure> {
-    if args.valid > Invite::LONGEST {
-        let longest = format_duration(Invite::LONGEST);
-        return Err(Failure::new(
-            Exit::Usage,
-            format_args!("an invite is good for at most {longest}"),
-        ));
-    }
     let server = context.server()?;
-    server.check(&args.terms.services.0)?;
+    maker::check(&args, &server)?;
     let key = context.gateway_key()?;
+    let maker = Maker::new(&server, &key)?;
     let _lock = context.lock()?;
     let mut directory = context.directory()?;
     context.check_name(&directory, args.name.as_str())?;
     let ends = context.now.saturating_add(args.valid);
-    let rng = &mut UnwrapErr(SysRng);
-    let (seed, invite) = Invite::generate(args.name, ends, terms(args.terms), rng);
-    let text = text(&server, &key, &invite, seed)?;
+    let (invite, text) = maker.make(args.name, ends, terms(args.terms), args.pin)?;
+    // Before the invite: a picture that cannot be written leaves no invite behind that nobody has.
+    if let Some(file) = &args.qr_file {
+        write_picture(file, &text)?;
+    }
     invite.create(&context.paths.invites)?;
     directory.sweep(context.now)?;
-    announce(context, &invite, &text)
+    announce(context, &invite, &text)?;
+    if args.qr {
+        show::qr_code(&text.to_text())?;
+    }
+    show::one_time_code(&invite.name, &invite.terms, Some(maker.host))
 }
 
 /// What was typed, as a client's terms.
 pub fn terms(args: TermsArgs) -> Terms {
+    let rng = &mut UnwrapErr(SysRng);
     Terms {
         policy: ClientPolicy {
             services: Arc::from(args.services.0),
             address: args.address.unwrap_or_default(),
             sources: args.sources.into(),
             max_duration: args.max_duration,
+            widen: args.widen.unwrap_or_default(),
             ..ClientPolicy::default()
         },
         expires: args.expires,
-        one_time_code: None,
+        one_time_code: args.one_time_code.map(|digits| OneTimeCode::generate(digits, rng)),
+        replaces: None,
     }
 }
 
-fn text(server: &Server, key: &GatewayKey, invite: &Invite, seed: InviteSeed) -> Result<InviteText, Failure> {
-    let host = server.host.clone().ok_or_else(|| {
-        let failure = Failure::new(Exit::Config, "server.toml does not say where the gateway is");
-        failure.hint("these two lines in server.toml: [gateway] and host = \"gw.example.net\"")
-    })?;
-    let identity = key
-        .newest()
-        .ok_or_else(|| Failure::new(Exit::Config, "gateway.key holds no identity"))?;
-    let ports = Ports::new(&server.ports)
-        .map_err(|error| Failure::new(Exit::Config, format_args!("server.toml, [listen] ports: {error}")))?;
-    let policy = &invite.terms.policy;
-    Ok(InviteText {
-        demands: Demands {
-            explicit_address: policy.address == AddressRule::Explicit,
-            ..Demands::default()
-        },
-        end_s: invite.ends.as_secs(),
-        gateway: *identity.public(),
-        hmac_key: HmacKey::from_bytes(identity.hmac_key().expose()),
-        seed,
-        ports,
-        host,
-        name: invite.name.clone(),
-        services: server.hints(&policy.services)?,
-    })
+/// The invite as SVG in a file where none is.
+pub fn write_picture(file: &Path, text: &InviteText) -> Result<(), Failure> {
+    let picture = qr::svg(&text.to_text()).map_err(show::too_long)?;
+    Ok(create_new(file, picture.as_bytes(), 0o600)?)
 }
 
 /// The invite alone on stdout, so that it can be piped; the rest is for the person.
 fn announce(context: &Context, invite: &Invite, text: &InviteText) -> Result<(), Failure> {
     let ends = format_time(invite.ends);
     let services = names(&invite.terms.policy.services);
+    let pin = invite.pin_text();
     let facts = json!({
         "invite": text.to_text().as_str(),
         "name": invite.name.as_str(),
         "services": services,
         "ends": ends,
-        "pin": null,
+        "pin": pin.as_ref().map(|pin| pin.as_str()),
     });
     context.answer(&facts, || text.to_text().to_string())?;
     eprintln!(
@@ -96,6 +81,12 @@ fn announce(context: &Context, invite: &Invite, text: &InviteText) -> Result<(),
         invite.name,
         services.join(", ")
     );
-    eprintln!("On the device: spa-client enroll -    (and paste the invite)");
+    match pin {
+        Some(pin) => {
+            eprintln!("PIN: {}    (shown only now; tell it by another channel)", *pin);
+            eprintln!("On the device: spa-client enroll --pin -    (and paste the invite)");
+        }
+        None => eprintln!("On the device: spa-client enroll -    (and paste the invite)"),
+    }
     Ok(())
 }

@@ -8,13 +8,14 @@ use crate::context::Context;
 use crate::describe;
 use crate::last::last_knocks;
 
-const CLIENT_COLUMNS: [(&str, &str); 6] = [
+const CLIENT_COLUMNS: [(&str, &str); 7] = [
     ("CLIENT", "name"),
     ("STATE", "state"),
     ("SERVICES", "services"),
     ("EXPIRES", "expires"),
     ("LAST KNOCK", "last_knock"),
     ("FROM", "last_address"),
+    ("IDENTITY", "identity"),
 ];
 const INVITE_COLUMNS: [(&str, &str); 4] = [
     ("INVITE", "name"),
@@ -29,7 +30,7 @@ pub fn list(context: &Context) -> Result<(), Failure> {
     let last = last_knocks(&context.paths, &keys);
     let whole = directory
         .clients()
-        .map(|client| describe::client(client, context.now, last.get(client.public_key())));
+        .map(|client| describe::client(client, context.now, last.knocks.get(client.public_key())));
     let broken = directory.broken().filter(|(kind, ..)| *kind == Kind::Client);
     let mut clients: Vec<Value> = whole.chain(broken.map(|(_, name, _)| describe::broken(name))).collect();
     clients.sort_by_cached_key(|client| describe::cell(client, "name"));
@@ -43,7 +44,13 @@ pub fn list(context: &Context) -> Result<(), Failure> {
         eprintln!("warning: {}", describe::complaint(file));
     }
     let facts = json!({ "clients": clients, "invites": invites });
-    context.answer(&facts, || plain(&clients, &invites))
+    context.answer(&facts, || {
+        let clients: Vec<Value> = clients
+            .iter()
+            .map(|client| describe::for_people(client, context.now))
+            .collect();
+        plain(&clients, &invites)
+    })
 }
 
 fn plain(clients: &[Value], invites: &[Value]) -> String {
@@ -69,7 +76,7 @@ pub fn show(context: &Context, name: &ClientName) -> Result<(), Failure> {
         .client_named(name.as_str())
         .ok_or_else(|| no_client(&directory, name, context))?;
     let last = last_knocks(&context.paths, &[*client.public_key()]);
-    let facts = describe::client(client, context.now, last.get(client.public_key()));
+    let facts = describe::client(client, context.now, last.knocks.get(client.public_key()));
     context.answer(&facts, || lines(&facts))
 }
 
@@ -97,6 +104,7 @@ fn lines(facts: &Value) -> String {
         "enrolled",
         "last_knock",
         "last_address",
+        "identity",
     ];
     let line = |key: &str| format!("{:13} {}", key.replace('_', " "), describe::cell(facts, key));
     keys.map(line).join("\n")

@@ -3,16 +3,26 @@
 #![forbid(unsafe_code)]
 
 mod add;
+mod backup;
 mod change;
 mod cli;
 mod context;
+mod daemon;
 mod describe;
+mod export;
 mod gateway;
+mod import;
 mod invite;
 mod last;
 mod list;
+mod maker;
+mod rename;
+mod reset;
+mod rotate;
 mod sequence;
 mod server;
+mod show;
+mod successors;
 
 use std::process::ExitCode;
 
@@ -58,8 +68,25 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Remove { name } => change::remove(&context, &name),
         Command::Set(args) => change::set(&context, args),
         Command::Sequence(args) => sequence::run(&context, &args),
-        Command::Gateway {
-            command: GatewayCommand::Show { secrets },
-        } => gateway::show(&context, secrets),
+        Command::Rename { name, to } => rename::run(&context, &name, &to),
+        Command::Export { name, secrets, out } => export::run(&context, &name, secrets, out.as_deref()),
+        Command::Import(args) => import::run(&context, args),
+        Command::Backup { file } => backup::run(&context, &file),
+        Command::ResetReplay { name, yes } => reset::run(&context, &name, yes),
+        Command::Gateway { command } => gateway(&context, command),
+    }
+}
+
+fn gateway(context: &Context, command: GatewayCommand) -> Result<(), Failure> {
+    match command {
+        GatewayCommand::Show { secrets } => gateway::show(context, secrets),
+        GatewayCommand::Rotate { status: true, .. } => rotate::status::run(context),
+        GatewayCommand::Rotate { invites, .. } => rotate::run(context, &invites),
+        GatewayCommand::Reinvite { names, invites } => rotate::reinvite(context, &names, &invites),
+        GatewayCommand::Drop {
+            fingerprint,
+            force,
+            remove_replaced,
+        } => rotate::drop::run(context, &fingerprint, force, remove_replaced),
     }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::config::{BackendKind, Config, Finding, Service};
+use crate::config::{BackendKind, Code, Config, Finding, Service};
 
 /// Programs that cannot be run, or that too many can change.
 #[must_use]
@@ -25,18 +25,18 @@ fn judge(service: &str, key: &str, program: &Path) -> Option<Finding> {
     let shown = program.display();
     let Ok(facts) = std::fs::metadata(program) else {
         let finding = Finding::error(
-            "no-program",
+            Code::NoProgram,
             format!("service {service}: {key} runs {shown}, which is not there"),
         );
         return Some(finding.with_try(format!("ls -l {shown}")));
     };
     if !facts.is_file() || facts.mode() & 0o111 == 0 {
         let text = format!("service {service}: {key} runs {shown}, which cannot be run");
-        return Some(Finding::error("no-program", text).with_try(format!("chmod 755 {shown}")));
+        return Some(Finding::error(Code::NoProgram, text).with_try(format!("chmod 755 {shown}")));
     }
     if facts.mode() & 0o002 != 0 {
         let text = format!("service {service}: {key} runs {shown}, which anybody can change");
-        return Some(Finding::error("loose-program", text).with_try(format!("chmod 755 {shown}")));
+        return Some(Finding::error(Code::LooseProgram, text).with_try(format!("chmod 755 {shown}")));
     }
     None
 }

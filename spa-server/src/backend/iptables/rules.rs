@@ -2,8 +2,8 @@
 
 use super::found::Found;
 use super::place::Place;
-use super::plan::{BANNED, Guarded, Plan, allow_set, ban_set, chain_name, set_name};
-use crate::config::{AtEnd, PortRange, Protocol};
+use super::plan::{BANNED, Guarded, Plan, allow_set, ban_set, chain_name, set_name, step_by_step};
+use crate::config::{AtEnd, PortRange};
 use crate::netlink::Family;
 
 /// What holds those who may come in.
@@ -77,30 +77,22 @@ struct Scene<'a> {
 type Step = fn(Scene<'_>, &Guarded, &str) -> Vec<String>;
 
 impl Scene<'_> {
-    /// Step by step over all services, not service by service: where two share a port, the drop of the one must not
-    /// come before the grants of the other.
     fn filter(self) -> Vec<String> {
-        let before: [Step; 3] = [loopback, established, allowed];
-        let behind: [Step; 2] = [granted, otherwise];
-        let mut rules = self.walk(&before);
+        let mut rules = self.walk(&[loopback, established, allowed]);
         rules.extend(self.plan.bans.then(|| self.banned()));
-        rules.extend(self.walk(&behind));
+        rules.extend(self.walk(&[granted, otherwise]));
         rules
     }
 
     fn walk(self, steps: &[Step]) -> Vec<String> {
-        let mut rules: Vec<String> = Vec::new();
-        for step in steps {
-            for service in self.plan.services_at(self.place) {
-                for packets in self.selectors(service) {
-                    let made = step(self, service, &packets);
-                    // Two services on one port share what does not depend on the service.
-                    let new = made.into_iter().filter(|rule| !rules.contains(rule));
-                    rules.extend(new.collect::<Vec<_>>());
-                }
-            }
-        }
-        rules
+        let services: Vec<&Guarded> = self.plan.services_at(self.place).collect();
+        step_by_step(steps, &services, |step, service| {
+            let selectors = self.selectors(service);
+            selectors
+                .iter()
+                .flat_map(|packets| step(self, service, packets))
+                .collect()
+        })
     }
 
     /// Whoever is shut out, whatever he comes for: but not what this host began itself, nor neighbour discovery, nor
@@ -140,11 +132,7 @@ impl Scene<'_> {
 
     /// A packet on its way to a container carries the inside address and port; only conntrack knows what it came for.
     fn selector(self, to: &str, ports: PortRange) -> String {
-        let protocol = match ports.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        let range = range(ports);
+        let (protocol, range) = (ports.protocol, range(ports));
         if self.place.is_forwarded() {
             format!("-p {protocol} -m conntrack {to}--ctorigdstport {range} --ctdir ORIGINAL")
         } else {
@@ -230,33 +218,8 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::config::Chain;
-
-    fn guarded(name: &str, ports: &[(Protocol, u16, u16)]) -> Guarded {
-        let ports = ports.iter().map(|(protocol, first, last)| PortRange {
-            protocol: *protocol,
-            first: *first,
-            last: *last,
-        });
-        Guarded {
-            name: name.into(),
-            ports: ports.collect(),
-            protect: true,
-            at_end: AtEnd::Keep,
-            chain: Chain::Input,
-            to: vec![],
-        }
-    }
-
-    fn plan(services: Vec<Guarded>, always_allow: &[&str]) -> Plan {
-        let always_allow = always_allow.iter().map(|net| net.parse().unwrap()).collect();
-        Plan {
-            services,
-            always_allow,
-            knock_ports: vec![62201, 62202],
-            bans: false,
-        }
-    }
+    use crate::backend::plan::testing::{guarded, plan};
+    use crate::config::{Chain, Protocol};
 
     fn text(plan: &Plan, place: Place, family: Family, jumps: usize) -> String {
         restore(place, &rules(plan, place, family, Keeping::Sets), &found(jumps))

@@ -3,36 +3,16 @@
 //! The ruleset is read as nft writes it in JSON. A new connection from an address that nobody has written into a rule is
 //! followed through every base chain that sees packets to this host; what cannot be told is taken for harmless.
 
-mod fit;
-mod walk;
+pub(super) mod fit;
+pub(super) mod walk;
 
 use serde_json::Value;
 
 use super::place::{OWN_TABLE, Place};
-use super::tool;
-use crate::backend::BackendError;
-use crate::config::{BackendKind, Config, Finding, PortRange};
+use crate::config::{BackendKind, Code, Config, Finding, PortRange};
 use walk::{Dropped, Ruleset};
 
 /// A finding for each service of nftables that another table would shut although granted.
-///
-/// # Errors
-///
-/// When the host's ruleset could not be read.
-pub fn findings(config: &Config) -> Result<Vec<Finding>, BackendError> {
-    if config
-        .services
-        .iter()
-        .all(|service| !service.backends.contains(&BackendKind::Nftables))
-    {
-        return Ok(Vec::new());
-    }
-    let text = tool::ruleset()?;
-    let ruleset = serde_json::from_str(&text).map_err(|error| super::fault(format!("nft -j list ruleset: {error}")))?;
-    Ok(findings_in(config, &ruleset))
-}
-
-/// The same for a ruleset that was read already.
 #[must_use]
 pub fn findings_in(config: &Config, ruleset: &Value) -> Vec<Finding> {
     let ruleset = Ruleset::new(ruleset);
@@ -60,7 +40,7 @@ fn unnamed(config: &Config, ruleset: &Ruleset<'_>) -> Option<Finding> {
         "there is no chain {} in table {place}: until there is, the own table inet {OWN_TABLE} hides and opens",
         named.chain
     );
-    Some(Finding::warning("no-named-chain", text).with_try("load the host's ruleset, or correct [nftables]"))
+    Some(Finding::warning(Code::NoNamedChain, text).with_try("load the host's ruleset, or correct [nftables]"))
 }
 
 fn finding(service: &str, ports: PortRange, drop: &Dropped) -> Finding {
@@ -75,7 +55,7 @@ fn finding(service: &str, ports: PortRange, drop: &Dropped) -> Finding {
             drop.family, drop.table
         ),
     };
-    Finding::warning("later-drop", text).with_try(remedy)
+    Finding::warning(Code::LaterDrop, text).with_try(remedy)
 }
 
 #[cfg(test)]

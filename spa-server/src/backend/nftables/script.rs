@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::place::{CHAIN, OWN_HOOK, OWN_TABLE, Place, RAW};
 use super::set::SetId;
-use crate::backend::plan::{Guarded, Plan};
-use crate::config::{AtEnd, PortRange, Protocol};
+use crate::backend::plan::{Guarded, Plan, step_by_step};
+use crate::config::{AtEnd, PortRange};
 use crate::netlink::{Element, Family};
 
 /// As many as ipset's sets hold.
@@ -107,8 +107,7 @@ impl Judged {
     }
 }
 
-/// The rules of the own chain in their order. Step by step over all services, not service by service: where two share
-/// a port, the drop of the one must not come before the grants of the other.
+/// The rules of the own chain in their order.
 #[must_use]
 pub fn rules(plan: &Plan, sets: &BTreeSet<SetId>) -> Vec<String> {
     let mut rules = walk(plan, sets, &[loopback, established, always]);
@@ -118,20 +117,13 @@ pub fn rules(plan: &Plan, sets: &BTreeSet<SetId>) -> Vec<String> {
 }
 
 fn walk(plan: &Plan, sets: &BTreeSet<SetId>, steps: &[Step]) -> Vec<String> {
-    let mut rules: Vec<String> = Vec::new();
-    for step in steps {
-        for service in &plan.services {
-            for judged in judged(service) {
-                for rule in step(plan, sets, service, &judged) {
-                    // Two services on one port share what does not depend on the service.
-                    if !rules.contains(&rule) {
-                        rules.push(rule);
-                    }
-                }
-            }
-        }
-    }
-    rules
+    step_by_step(steps, &plan.services.iter().collect::<Vec<_>>(), |step, service| {
+        let judged = judged(service);
+        judged
+            .iter()
+            .flat_map(|judged| step(plan, sets, service, judged))
+            .collect()
+    })
 }
 
 /// What of a service's packets is judged: all to its ports, or those to the own addresses it names.
@@ -236,11 +228,7 @@ fn protocol_of(family: Family) -> &'static str {
 }
 
 fn selector(ports: PortRange) -> String {
-    let protocol = match ports.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    let PortRange { first, last, .. } = ports;
+    let PortRange { protocol, first, last } = ports;
     if first == last {
         format!("{protocol} dport {first}")
     } else {
@@ -263,33 +251,8 @@ mod tests {
 
     use super::super::set::needed;
     use super::*;
-    use crate::config::Chain;
-
-    fn guarded(name: &str, ports: &[(Protocol, u16, u16)]) -> Guarded {
-        let ports = ports.iter().map(|(protocol, first, last)| PortRange {
-            protocol: *protocol,
-            first: *first,
-            last: *last,
-        });
-        Guarded {
-            name: name.into(),
-            ports: ports.collect(),
-            protect: true,
-            at_end: AtEnd::Keep,
-            chain: Chain::Input,
-            to: Vec::new(),
-        }
-    }
-
-    fn plan(services: Vec<Guarded>, always_allow: &[&str]) -> Plan {
-        let always_allow = always_allow.iter().map(|net| net.parse().unwrap()).collect();
-        Plan {
-            services,
-            always_allow,
-            knock_ports: vec![62201, 62202],
-            bans: false,
-        }
-    }
+    use crate::backend::plan::testing::{guarded, plan};
+    use crate::config::Protocol;
 
     #[test]
     fn one_service_in_the_own_table() {

@@ -9,7 +9,7 @@ use super::program::{self, Linkage};
 use super::rules::{self, Effect, Match, Rule, Table};
 use crate::backend::exec::{ExecError, Program};
 use crate::backend::place;
-use crate::config::Finding;
+use crate::config::{Code, Finding};
 
 const TCPDCHK_TIME: Duration = Duration::from_secs(10);
 /// The files that tcpdchk looks at.
@@ -60,7 +60,7 @@ fn text_of(file: &Path, findings: &mut Vec<Finding>) -> String {
         }),
         Err(error) => {
             let text = format!("{} cannot be read: {error}", file.display());
-            findings.push(Finding::error("wrappers-unreadable", text).in_file(file));
+            findings.push(Finding::error(Code::WrappersUnreadable, text).in_file(file));
             String::new()
         }
     }
@@ -77,12 +77,12 @@ pub fn linkage_finding(daemon: &str, linkage: &Linkage) -> Option<Finding> {
                 program.display()
             );
             let remedy = "backends = [\"iptables\"] for this service, or a build of the daemon with libwrap";
-            Some(Finding::error("not-linked", text).with_try(remedy))
+            Some(Finding::error(Code::NotLinked, text).with_try(remedy))
         }
         Linkage::NotFound => {
             let text = format!("no program {daemon} is running or installed: whether it asks libwrap is not known");
             let remedy = "daemon = the name that the daemon gives libwrap, most often its program's";
-            Some(Finding::warning("daemon-not-found", text).with_try(remedy))
+            Some(Finding::warning(Code::DaemonNotFound, text).with_try(remedy))
         }
     }
 }
@@ -120,7 +120,7 @@ pub fn judge(allow: Source<'_>, deny: Source<'_>, daemon: &str, pattern: &str) -
 fn early(allow: Source<'_>, rule: &Rule, daemon: &str) -> Finding {
     let text =
         format!("this line is asked about {daemon} before the block: whom it names, no grant lets in or keeps out");
-    let finding = Finding::error("earlier-line", text).in_file(allow.file);
+    let finding = Finding::error(Code::EarlierLine, text).in_file(allow.file);
     finding
         .at(allow.text, &rule.span)
         .with_try("the line below the block of spa-server")
@@ -129,10 +129,10 @@ fn early(allow: Source<'_>, rule: &Rule, daemon: &str) -> Finding {
 fn admits(source: Source<'_>, rule: &Rule, daemon: &str) -> Finding {
     let finding = if rule.clients == Match::Always {
         let text = format!("this line lets everybody in to {daemon}, with or without a grant");
-        Finding::error("lets-everybody-in", text).with_try("the file without this line")
+        Finding::error(Code::LetsEverybodyIn, text).with_try("the file without this line")
     } else {
         let text = format!("this line lets in to {daemon} whom it names, with or without a grant");
-        Finding::warning("lets-some-in", text).with_try("always-allow, if it is meant as a way back in")
+        Finding::warning(Code::LetsSomeIn, text).with_try("always-allow, if it is meant as a way back in")
     };
     finding.in_file(source.file).at(source.text, &rule.span)
 }
@@ -143,7 +143,9 @@ fn lets_in(deny: Source<'_>, daemon: &str) -> Finding {
         "the line `{daemon}: ALL` in {}, once always-allow is in place and tried",
         deny.file.display()
     );
-    Finding::error("not-refused", text).in_file(deny.file).with_try(remedy)
+    Finding::error(Code::NotRefused, text)
+        .in_file(deny.file)
+        .with_try(remedy)
 }
 
 /// Lines that libwrap passes over.
@@ -151,7 +153,7 @@ fn lets_in(deny: Source<'_>, daemon: &str) -> Finding {
 pub fn faults(source: Source<'_>, table: Table) -> Vec<Finding> {
     let (_, faults) = rules::read(source.text, table, "", "");
     let finding = |fault: rules::Fault| {
-        let finding = Finding::warning("wrappers-syntax", fault.what).in_file(source.file);
+        let finding = Finding::warning(Code::WrappersSyntax, fault.what).in_file(source.file);
         finding
             .at(source.text, &fault.span)
             .with_try("DAEMON: CLIENT, with a line end behind it")
@@ -179,7 +181,7 @@ pub fn complaint(said: &str) -> Option<Finding> {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     (!lines.is_empty()).then(|| {
         let text = format!("tcpdchk complains: {}", lines.join("; "));
-        Finding::warning("tcpdchk", text).with_try("man 8 tcpdchk")
+        Finding::warning(Code::Tcpdchk, text).with_try("man 8 tcpdchk")
     })
 }
 

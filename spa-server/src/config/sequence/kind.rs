@@ -7,6 +7,7 @@ use spa_proto::TcpFlags;
 use spa_proto::sequence::{Rolling, Transport};
 use toml::Spanned;
 
+use super::super::code::Code;
 use super::super::finding::Finding;
 use super::super::findings::Findings;
 use super::super::raw::{RawOneTime, RawSequence, items};
@@ -24,7 +25,7 @@ pub(super) fn kind(
     let kinds = [raw.knocks.is_some(), raw.one_time.is_some(), rolling];
     if kinds.iter().filter(|given| **given).count() != 1 {
         let text = format!("sequence {name} has not exactly one of knocks, one-time and rolling");
-        let finding = Finding::error("no-knocks", text);
+        let finding = Finding::error(Code::NoKnocks, text);
         findings.absent(
             Some(&typed.span()),
             finding.with_try("knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"], or rolling = true"),
@@ -51,7 +52,7 @@ fn refuse_settings(raw: &RawSequence, findings: &mut Findings<'_>) {
         raw.transport.as_ref().map(Spanned::span),
     ];
     for span in spans.iter().flatten() {
-        let finding = Finding::error("not-rolling", "only a rolling sequence has this setting");
+        let finding = Finding::error(Code::NotRolling, "only a rolling sequence has this setting");
         findings.at(span, finding.with_try("rolling = true, without knocks and one-time"));
     }
 }
@@ -62,25 +63,18 @@ fn flags(raw: &RawSequence, findings: &mut Findings<'_>) -> TcpFlags {
         return TcpFlags::SYN;
     };
     let names = items(&raw.tcp_flags).iter().map(|name| name.get_ref().as_str());
-    match TcpFlags::from_names(names).filter(|flags| flags.octet() != 0) {
-        Some(flags) => {
-            if flags.is_common() {
-                let text =
-                    format!("every connection sends packets with {flags}: a person's own can reset the sequence");
-                let finding = Finding::warning("common-flags", text);
-                findings.at(&typed.span(), finding.with_try("tcp-flags = [\"syn\"]"));
-            }
-            flags
-        }
-        None => {
-            let finding = Finding::error(
-                "bad-tcp-flags",
-                "tcp-flags takes one or more of fin, syn, rst, psh, ack, urg",
-            );
-            findings.at(&typed.span(), finding.with_try("tcp-flags = [\"syn\"]"));
-            TcpFlags::SYN
-        }
+    let Some(flags) = TcpFlags::from_names(names).filter(|flags| flags.octet() != 0) else {
+        let text = "tcp-flags takes one or more of fin, syn, rst, psh, ack, urg";
+        let finding = Finding::error(Code::BadTcpFlags, text);
+        findings.at(&typed.span(), finding.with_try("tcp-flags = [\"syn\"]"));
+        return TcpFlags::SYN;
+    };
+    if flags.is_common() {
+        let text = format!("every connection sends packets with {flags}: a person's own can reset the sequence");
+        let finding = Finding::warning(Code::CommonFlags, text);
+        findings.at(&typed.span(), finding.with_try("tcp-flags = [\"syn\"]"));
     }
+    flags
 }
 
 fn one_time(typed: &Spanned<RawOneTime>, taken: &Taken<'_>, findings: &mut Findings<'_>) -> SequenceKind {
@@ -97,7 +91,7 @@ fn one_time(typed: &Spanned<RawOneTime>, taken: &Taken<'_>, findings: &mut Findi
                     SequenceKind::OneTime(OneTime::List(list))
                 }
                 Err(TurnsError { place, what }) => {
-                    let finding = Finding::error("bad-one-time", format!("one-time sequence {place}: {what}"));
+                    let finding = Finding::error(Code::BadOneTime, format!("one-time sequence {place}: {what}"));
                     findings.at(
                         &typed.span(),
                         finding.with_try("one-time = [\"7311/tcp 15002/udp 9040/tcp\"]"),
@@ -138,7 +132,7 @@ fn rolling(typed: &Spanned<RawSequence>, name: &str, taken: &Taken<'_>, findings
                 "step" => raw.step.as_ref().map(Spanned::span),
                 _ => raw.transport.as_ref().map(Spanned::span),
             };
-            let finding = Finding::error("bad-rolling", format!("{}: {}", fault.key, fault.what));
+            let finding = Finding::error(Code::BadRolling, format!("{}: {}", fault.key, fault.what));
             let remedy = format!("{} = {}", fault.key, fault.example);
             findings.at(&span.unwrap_or_else(|| typed.span()), finding.with_try(remedy));
             SequenceKind::Fixed(Vec::new())
@@ -172,7 +166,7 @@ fn check_pool(typed: &Spanned<RawSequence>, rolling: &Rolling, taken: &Taken<'_>
     } else {
         format!("except = {used:?}")
     };
-    findings.at(&place, Finding::error("sequence-port", text).with_try(remedy));
+    findings.at(&place, Finding::error(Code::SequencePort, text).with_try(remedy));
 }
 
 impl Protocol {

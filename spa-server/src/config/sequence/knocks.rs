@@ -6,6 +6,7 @@ use spa_proto::TcpFlags;
 use spa_proto::sequence::{FEWEST_STAGES, MOST_STAGES, Stage, StageError, Transport};
 use toml::Spanned;
 
+use super::super::code::Code;
 use super::super::finding::Finding;
 use super::super::findings::Findings;
 use super::super::raw::{RawSequence, Text, items};
@@ -26,7 +27,7 @@ pub(super) fn fixed(raw: &RawSequence, flags: TcpFlags, taken: &Taken<'_>, findi
     }
     let whole = raw.knocks.as_ref().map_or(0..0, Spanned::span);
     if let Some(text) = wrong_length(stages.len()) {
-        let finding = Finding::error("sequence-length", text);
+        let finding = Finding::error(Code::SequenceLength, text);
         findings.at(
             &whole,
             finding.with_try("knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]"),
@@ -36,7 +37,10 @@ pub(super) fn fixed(raw: &RawSequence, flags: TcpFlags, taken: &Taken<'_>, findi
     let place = |number: usize| typed.get(number).map_or_else(|| whole.clone(), Spanned::span);
     check_ports(&stages, place, "", taken, findings);
     if stages.iter().map(|stage| stage.port.get()).eq(EXAMPLE) {
-        let finding = Finding::warning("well-known-sequence", "7000, 8000, 9000 is the example of every manual");
+        let finding = Finding::warning(
+            Code::WellKnownSequence,
+            "7000, 8000, 9000 is the example of every manual",
+        );
         findings.at(&whole, finding.with_try("ports of your own, in no order"));
     }
     stages
@@ -53,7 +57,7 @@ fn stage(typed: &Text, flags: TcpFlags, findings: &mut Findings<'_>) -> Option<S
             Some(Stage { transport, port })
         }
         Err(error) => {
-            let finding = Finding::error("bad-knock", format!("{text:?} {error}"));
+            let finding = Finding::error(Code::BadKnock, format!("{text:?} {error}"));
             findings.at(&typed.span(), finding.with_try(meant(text, error)));
             None
         }
@@ -115,7 +119,7 @@ pub(super) fn check_ports(
             let text = format!("{about}{stage} {by}: the sequence would never see it");
             findings.at(
                 &place(number),
-                Finding::error("sequence-port", text).with_try("a port that serves nothing"),
+                Finding::error(Code::SequencePort, text).with_try("a port that serves nothing"),
             );
         }
         let before = stages.get(..number).unwrap_or_default();
@@ -125,13 +129,13 @@ pub(super) fn check_ports(
             );
             findings.at(
                 &place(number),
-                Finding::warning("repeated-port", text).with_try("each UDP port once"),
+                Finding::warning(Code::RepeatedPort, text).with_try("each UDP port once"),
             );
         }
     }
     if is_swept(stages) {
         let text = format!("{about}these ports follow each other: a plain scan in order would open the door");
-        let finding = Finding::error("swept-sequence", text);
+        let finding = Finding::error(Code::SweptSequence, text);
         findings.at(&place(usize::MAX), finding.with_try("ports that are not neighbours"));
     }
 }
@@ -174,7 +178,7 @@ pub(super) fn check_beginnings(
                 "sequence {} begins with sequence {}, or the other way round",
                 sequence.name, other.name
             );
-            let finding = Finding::error("sequence-beginning", text);
+            let finding = Finding::error(Code::SequenceBeginning, text);
             findings.at(&place, finding.with_try("another first port in one of the two"));
         }
     }

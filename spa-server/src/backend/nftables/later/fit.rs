@@ -58,7 +58,7 @@ enum Compared {
 }
 
 fn compared(left: &Value, right: &Value, (protocol, port): Packet) -> Option<Compared> {
-    let name = protocol_name(protocol);
+    let name = protocol.name();
     if let Some(field) = left.get("payload") {
         return match (field["protocol"].as_str()?, field["field"].as_str()?) {
             ("th", "dport") => holds_port(right, port).map(Compared::Is),
@@ -91,11 +91,11 @@ pub fn looked_up(map: &Value, packet: Packet) -> Option<&Value> {
     pairs.iter().find(fits).map(|pair| &pair[1])
 }
 
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+/// What a verdict map may have for the packet: all but what is surely for others.
+pub fn candidates(map: &Value, packet: Packet) -> impl Iterator<Item = &Value> {
+    let pairs = map["data"]["set"].as_array().into_iter().flatten();
+    let may = move |pair: &&Value| !matches!(compared(&map["key"], &pair[0], packet), Some(Compared::Is(false)));
+    pairs.filter(may).map(|pair| &pair[1])
 }
 
 /// A number, a range, or a set of them; none for a named set, whose content is elsewhere.

@@ -9,7 +9,7 @@ use crate::backend::nftables::place::OWN_TABLE;
 use crate::config::{Config, PortRange};
 
 /// Jumps deeper than the kernel allows are a loop.
-const DEEPEST: usize = 16;
+pub const DEEPEST: usize = 16;
 
 /// A base chain that drops, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl<'a> Ruleset<'a> {
         )
     }
 
-    fn all(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> {
+    /// The chains and rules, in their order.
+    pub fn all(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> {
         self.0.iter().filter_map(move |item| item.get(kind))
     }
 
@@ -91,7 +92,7 @@ impl<'a> Ruleset<'a> {
             .collect()
     }
 
-    fn fate_in(&self, chain: &Value, packet: Packet) -> Option<Dropped> {
+    fn fate_in(&self, chain: &'a Value, packet: Packet) -> Option<Dropped> {
         let why = match self.walk(chain, packet, 0) {
             Fate::Dropped(handle) => Why::Rule(handle),
             Fate::GoesOn if chain["policy"] == "drop" => Why::Policy,
@@ -106,14 +107,25 @@ impl<'a> Ruleset<'a> {
         })
     }
 
-    fn walk(&self, chain: &Value, packet: Packet, depth: usize) -> Fate {
-        let same = |rule: &&Value| {
+    /// The rules of a chain, in their order.
+    pub fn rules(&self, chain: &Value) -> impl Iterator<Item = &'a Value> {
+        self.all("rule").filter(|rule| {
             rule["family"] == chain["family"] && rule["table"] == chain["table"] && rule["chain"] == chain["name"]
-        };
+        })
+    }
+
+    /// The chain of this name in the same table.
+    pub fn beside(&self, chain: &Value, name: &str) -> Option<&'a Value> {
+        self.all("chain").find(|other| {
+            other["family"] == chain["family"] && other["table"] == chain["table"] && other["name"] == name
+        })
+    }
+
+    fn walk(&self, chain: &'a Value, packet: Packet, depth: usize) -> Fate {
         if depth > DEEPEST {
             return Fate::GoesOn;
         }
-        for rule in self.all("rule").filter(same) {
+        for rule in self.rules(chain) {
             match self.judge(chain, rule, packet, depth) {
                 Step::Next => {}
                 Step::Return => return Fate::GoesOn,
@@ -153,12 +165,8 @@ impl<'a> Ruleset<'a> {
 
     /// A chain that is reached on certain interfaces only may let in, but its drop is not everybody's.
     fn jump(&self, chain: &Value, name: &str, packet: Packet, depth: usize, goes: bool, fit: Fit) -> Step {
-        let same = |other: &&Value| {
-            other["family"] == chain["family"] && other["table"] == chain["table"] && other["name"] == name
-        };
         let fate = self
-            .all("chain")
-            .find(same)
+            .beside(chain, name)
             .map_or(Fate::GoesOn, |to| self.walk(to, packet, depth + 1));
         match (fate, fit) {
             (Fate::GoesOn, Fit::Yes) if goes => Step::Return,
@@ -174,7 +182,8 @@ enum Step {
     End(Fate),
 }
 
-enum Verdict<'a> {
+/// What a statement decides.
+pub enum Verdict<'a> {
     Accept,
     Drop,
     Return,
@@ -182,7 +191,8 @@ enum Verdict<'a> {
     Jump(&'a str, bool),
 }
 
-fn verdict(statement: &Value) -> Option<Verdict<'_>> {
+/// The verdict of a statement, if it is one.
+pub fn verdict(statement: &Value) -> Option<Verdict<'_>> {
     let (name, value) = statement.as_object()?.iter().next()?;
     let target = || value["target"].as_str().unwrap_or_default();
     Some(match name.as_str() {
