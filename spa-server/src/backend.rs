@@ -41,6 +41,24 @@ pub struct Opening {
     pub remaining: Duration,
 }
 
+/// A network that is shut out from every port of this host for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banned {
+    /// Whom it shuts out; host bits are zero.
+    pub network: IpNet,
+    /// How long from now.
+    pub remaining: Duration,
+}
+
+/// A network that a backend shuts out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutOut {
+    /// Whom it shuts out.
+    pub network: IpNet,
+    /// How long from now; none where the backend has no place for ends, which are then the daemon's to keep.
+    pub remaining: Option<Duration>,
+}
+
 /// What a backend found and mended when it compared the world with what should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repairs {
@@ -150,7 +168,37 @@ pub trait Backend: Send {
         Watch::Nothing
     }
 
-    /// Closes every door; what protects stays.
+    /// Shuts a network out, or makes its end anew. Whoever calls sees to it that nobody is hit who must come in.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be shut out.
+    fn ban(&mut self, banned: &Banned) -> Result<(), BackendError> {
+        let _ = banned;
+        Ok(())
+    }
+
+    /// Lets a network in again; that it was not shut out is no error.
+    ///
+    /// # Errors
+    ///
+    /// When it may still be shut out.
+    fn unban(&mut self, network: IpNet) -> Result<(), BackendError> {
+        let _ = network;
+        Ok(())
+    }
+
+    /// Who is shut out; none for a backend that shuts nobody out, or is not asked to by its configuration. Starts no
+    /// program.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel could not be asked.
+    fn bans(&mut self) -> Result<Option<Vec<ShutOut>>, BackendError> {
+        Ok(None)
+    }
+
+    /// Closes every door; what protects stays, and so do bans.
     ///
     /// # Errors
     ///

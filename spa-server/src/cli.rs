@@ -1,9 +1,11 @@
 //! The command line: what is typed, and which part of the program it calls.
 
 mod apply;
+mod bans;
 mod check;
 mod close_overdue;
 mod confirm;
+mod decoys;
 mod import;
 mod init;
 mod report;
@@ -122,6 +124,10 @@ enum Command {
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
     },
+    /// List who is shut out by the scan guard
+    Bans,
+    /// Let in again whom the scan guard has shut out
+    Unban(bans::UnbanArguments),
     /// Close what is overdue and no kernel closes: for a unit that runs whenever the daemon has stopped
     CloseOverdue {
         /// Stay until the last end has come, or a daemon runs again
@@ -209,6 +215,8 @@ impl Cli {
                 &json!({ "count": count }),
                 report::explain,
             ),
+            Command::Bans => bans::bans(&paths, places.json),
+            Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
             Command::Import(arguments) => import::run(&arguments, places.json),
             Command::Restore { file } => restore::restore(&paths, &file, places.json),

@@ -14,13 +14,13 @@ mod load;
 mod lock_out;
 mod nearest;
 mod nftables;
-mod not_yet;
 mod one_time;
 mod port_range;
 mod ports;
 pub mod raw;
 mod read;
 pub mod render;
+mod scan_guard;
 mod sequence;
 mod service;
 mod source;
@@ -46,6 +46,7 @@ pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
+pub use scan_guard::{Guard, GuardMode};
 pub use source::Source;
 #[cfg(test)]
 pub(crate) use source::unreadable;
@@ -65,6 +66,8 @@ pub struct Config {
     pub tcp_wrappers: TcpWrappers,
     /// The services, in the order of the file; names are unique.
     pub services: Vec<Service>,
+    /// What becomes of scanners; nothing is watched without it.
+    pub guard: Option<Guard>,
     /// The classic sequences, in the order of the file; names are unique. Secrets, which no backend has a use for.
     #[serde(skip)]
     pub sequences: Vec<Sequence>,

@@ -9,11 +9,13 @@ mod act;
 mod answers;
 mod codes;
 mod enroll;
+mod guard;
 mod identities;
 mod knocks;
 mod pins;
 mod refuse;
 mod reload;
+mod scans;
 mod sequences;
 mod stage;
 mod start;
@@ -66,6 +68,7 @@ pub struct Daemon {
     refusals: Refusals,
     codes: codes::Codes,
     pins: pins::Pins,
+    guard: guard::Guard,
     accepted: Accepted,
     sequences: sequences::SequenceWatch,
     interfaces: BTreeMap<String, Interface>,
@@ -134,6 +137,7 @@ impl Daemon {
             let pause = self.until_next(clock::uptime());
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
+                Some(sighting) = self.guard.next() => self.on_sighting(sighting),
                 Some(event) = self.sequences.next() => self.on_probe(event),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = tokio::time::sleep(pause) => self.on_time(),

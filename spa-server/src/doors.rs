@@ -1,5 +1,7 @@
 //! All backends together: each door is opened and closed by every backend of its service.
 
+mod bans;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

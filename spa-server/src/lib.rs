@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod doors;
 pub mod exposure;
 pub mod grant;
+pub mod guard;
 pub mod import;
 pub mod journal;
 pub mod netlink;

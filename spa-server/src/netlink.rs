@@ -12,6 +12,7 @@ pub mod link;
 pub mod message;
 pub mod monitor;
 pub mod nftables;
+pub mod route;
 pub mod ruleset;
 pub mod sock_diag;
 pub mod socket;

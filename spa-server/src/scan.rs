@@ -10,20 +10,22 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::Protocol;
 
 mod bans;
+mod ports;
 mod suspects;
 
 pub use bans::{Ban, Bans, Caps, Spared};
+pub use ports::{Ports, ranges};
 pub use suspects::{Suspect, Suspects};
 
 /// How many points one completed handshake is worth; a port touched for the first time is worth one.
 const HANDSHAKE_POINTS: u32 = 3;
 /// Of an IPv6 host, the whole network: it may pick its addresses there as it likes.
-const IPV6_PREFIX: u8 = 64;
+pub const IPV6_PREFIX: u8 = 64;
 
 /// What came to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,8 +106,10 @@ pub struct Touch {
 /// When a source is noticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threshold {
-    /// At so many points.
-    pub points: u32,
+    /// It is told of at so many points.
+    pub report: u32,
+    /// It ought to be shut out at so many points; none when nobody is.
+    pub ban: Option<u32>,
     /// One point is forgotten in this time.
     pub forget: Duration,
 }
@@ -128,19 +132,12 @@ pub struct Sighting {
 /// When in a scan a sighting was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The threshold has just been reached.
+    /// It is to be told of.
     Noticed,
+    /// It ought to be shut out.
+    Condemned,
     /// Nothing came for a while: these are all of its touches.
     Over,
-}
-
-/// The network that a source counts as.
-#[must_use]
-pub fn counted_as(source: IpAddr) -> IpNet {
-    match source.to_canonical() {
-        IpAddr::V4(address) => IpNet::V4(Ipv4Net::from(address)),
-        IpAddr::V6(address) => IpNet::V6(Ipv6Net::new_assert(address, IPV6_PREFIX).trunc()),
-    }
 }
 
 /// The scan guard of one gateway. Times are those of the clock that starts with the boot.
@@ -148,6 +145,8 @@ pub fn counted_as(source: IpAddr) -> IpNet {
 pub struct ScanGuard<S> {
     threshold: Threshold,
     suspects: Suspects<S>,
+    /// Networks in which single addresses count: somebody lives there who must not share a neighbour's fate.
+    shared: Vec<IpNet>,
 }
 
 impl<S: BuildHasher> ScanGuard<S> {
@@ -156,16 +155,53 @@ impl<S: BuildHasher> ScanGuard<S> {
         Self {
             threshold,
             suspects: Suspects::new(hasher),
+            shared: Vec::new(),
         }
     }
 
-    /// Takes note of a touch. Says so once when its source reaches the threshold.
+    /// From now on judged so; what was seen stays.
+    pub fn judge_by(&mut self, threshold: Threshold) {
+        self.threshold = threshold;
+    }
+
+    /// From now on single addresses count in the networks of all these.
+    pub fn tell_apart(&mut self, spared: impl IntoIterator<Item = IpNet>) {
+        let networks = spared.into_iter().filter(|net| net.prefix_len() > IPV6_PREFIX);
+        self.shared = networks.map(|net| widened(net.addr())).collect();
+        self.shared.sort_unstable();
+        self.shared.dedup();
+    }
+
+    /// The network that a source counts as: an IPv6 host may pick its addresses in the whole of its network.
+    #[must_use]
+    pub fn counted_as(&self, source: IpAddr) -> IpNet {
+        let network = widened(source.to_canonical());
+        if self.shared.binary_search(&network).is_ok() {
+            source.into()
+        } else {
+            network
+        }
+    }
+
+    /// Takes note of a touch. Says so when its source is to be told of, once, and when it ought to be shut out, once a
+    /// minute.
     pub fn observe(&mut self, touch: Touch, now: Duration) -> Option<Sighting> {
-        let source = counted_as(touch.source);
+        let source = self.counted_as(touch.source);
         let suspect = self.suspects.of(source, now, self.threshold.forget);
         suspect.touch(touch.port, touch.probe, now);
-        let reached = suspect.points() >= self.threshold.points;
-        (reached && suspect.notice()).then(|| suspect.sighting(Phase::Noticed))
+        suspect.judge(&self.threshold, now)
+    }
+
+    /// Takes back touches of ports that serve something, and judges a source by what is left.
+    pub fn reconsider(&mut self, source: IpNet, serves: &Ports) -> Option<Sighting> {
+        let threshold = &self.threshold;
+        let suspect = self.suspects.get(source)?;
+        suspect.take_back(serves);
+        if suspect.points() < threshold.report {
+            suspect.acquit();
+            return None;
+        }
+        Some(suspect.sighting(Phase::Noticed))
     }
 
     /// The scans that were noticed and have come to their end: nothing was seen of them for `quiet`.
@@ -173,19 +209,23 @@ impl<S: BuildHasher> ScanGuard<S> {
         self.suspects.ended(now, quiet)
     }
 
-    /// When the next scan may have come to its end.
-    pub fn next_end(&self, quiet: Duration) -> Option<Duration> {
-        self.suspects.noticed().map(|suspect| suspect.last() + quiet).min()
-    }
-
-    /// The scans that go on, those that were noticed lately first.
+    /// The scans that go on.
     pub fn noticed(&self) -> impl Iterator<Item = Sighting> + '_ {
         self.suspects.noticed().map(|suspect| suspect.sighting(Phase::Noticed))
     }
 
-    /// Forgets a source: it has knocked.
-    pub fn clear(&mut self, source: IpAddr) {
-        self.suspects.remove(counted_as(source));
+    /// Forgets everybody in a network: somebody there has knocked.
+    pub fn clear(&mut self, network: IpNet) {
+        self.suspects
+            .remove(|source| source.contains(&network) || network.contains(source));
+    }
+}
+
+/// The whole network of an IPv6 address.
+fn widened(address: IpAddr) -> IpNet {
+    match address {
+        IpAddr::V4(_) => address.into(),
+        IpAddr::V6(address) => IpNet::V6(Ipv6Net::new_assert(address, IPV6_PREFIX).trunc()),
     }
 }
 

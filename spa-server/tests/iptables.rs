@@ -12,7 +12,7 @@ use netns::scenarios::{opening, plan};
 use netns::{again_with_legacy, feed, in_namespace, members, run, run_patiently};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::iptables::plan::{Guarded, Plan};
-use spa_server::backend::{Backend, Door, Opening, Watch};
+use spa_server::backend::{Backend, Banned, Door, Opening, Watch};
 use spa_server::config::{AtEnd, Chain, PortRange, Protocol};
 use spa_server::netlink::address::own_addresses;
 use spa_server::netlink::monitor::Monitor;
@@ -447,4 +447,86 @@ fn flush_everything(backend: &Iptables) {
         run(tool, &["-t", table, "-F"]);
         run(tool, &["-t", table, "-X"]);
     }
+}
+
+/// Who is shut out, and for how long where the backend knows.
+fn shut_out(backend: &mut Iptables) -> Vec<(String, Option<u64>)> {
+    let bans = backend.bans().unwrap().unwrap();
+    let seconds = |remaining: Option<Duration>| remaining.map(|left| left.as_secs().div_ceil(100) * 100);
+    let mut bans: Vec<_> = bans
+        .iter()
+        .map(|ban| (ban.network.to_string(), seconds(ban.remaining)))
+        .collect();
+    bans.sort();
+    bans
+}
+
+fn shuts_out_and_lets_in_again(make: fn(Plan) -> Iptables, ends: bool) {
+    let plan = Plan { bans: true, ..plan() };
+    let mut backend = make(plan.clone());
+    backend.protect().unwrap();
+    backend.self_test().unwrap();
+    for network in ["203.0.113.5/32", "2001:db8:2::/64", "2001:db8:3::7/128"] {
+        let banned = Banned {
+            network: network.parse().unwrap(),
+            remaining: Duration::from_secs(600),
+        };
+        backend.ban(&banned).unwrap();
+        backend.ban(&banned).unwrap();
+    }
+    let known = |network: &str| (network.to_owned(), ends.then_some(600));
+    let all = ["2001:db8:2::/64", "2001:db8:3::7/128", "203.0.113.5/32"].map(known);
+    assert_eq!(shut_out(&mut backend), all);
+    assert_eq!(
+        (backend.rules_intact(), backend.doors_intact(&[])),
+        (Ok(true), Ok(true))
+    );
+    assert_eq!(backend.list(), Ok(vec![]), "nobody is let in by it");
+    let mut again = make(plan);
+    assert!(again.protect().unwrap().is_empty(), "a restart finds them");
+    assert_eq!(shut_out(&mut again), all);
+    for tool in ["iptables", "ip6tables"] {
+        run(tool, &["-F", "SPA"]);
+    }
+    assert_eq!(again.rules_intact(), Ok(false));
+    assert!(!again.reconcile(&[]).unwrap().is_empty());
+    for network in ["203.0.113.5/32", "203.0.113.6/32", "2001:db8:2::/64"] {
+        again.unban(network.parse().unwrap()).unwrap();
+    }
+    assert_eq!(shut_out(&mut again), [known("2001:db8:3::7/128")]);
+    let mut without = make(self::plan());
+    without.protect().unwrap();
+    assert_eq!(without.bans(), Ok(None));
+    assert!(!everything().contains("ban"), "{}", everything());
+    without.uninstall().unwrap();
+    assert!(!everything().to_lowercase().contains("spa"), "{}", everything());
+}
+
+#[test]
+fn a_ban_is_an_element_that_ends_by_itself() {
+    in_namespace("ban", || shuts_out_and_lets_in_again(Iptables::new, true));
+}
+
+#[test]
+fn without_ipset_a_ban_is_a_rule() {
+    in_namespace("banrule", || {
+        shuts_out_and_lets_in_again(Iptables::without_ipset, false);
+    });
+}
+
+#[test]
+fn where_rules_are_written_anew_bans_that_were_flushed_come_back() {
+    in_namespace("banflush", || {
+        let mut backend = Iptables::without_ipset(Plan { bans: true, ..plan() });
+        backend.protect().unwrap();
+        let banned = Banned {
+            network: "203.0.113.5/32".parse().unwrap(),
+            remaining: Duration::from_secs(600),
+        };
+        backend.ban(&banned).unwrap();
+        run("iptables", &["-F", "SPA-ban"]);
+        assert_eq!(backend.rules_intact(), Ok(false));
+        backend.reconcile(&[]).unwrap();
+        assert!(run("iptables", &["-S", "SPA-ban"]).contains("-s 203.0.113.5/32 -j DROP"));
+    });
 }

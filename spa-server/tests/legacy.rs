@@ -38,6 +38,7 @@ fn alone_a_lock_that_another_holds_is_waited_for_and_then_reported() {
         let mut long = hold("60");
         let error = Iptables::new(Plan {
             knock_ports: vec![62201],
+            bans: false,
             ..Plan::default()
         })
         .protect()
@@ -58,6 +59,7 @@ fn alone_looking_at_unchanged_rules_starts_no_program() {
     in_namespace("idle", || {
         let mut backend = Iptables::new(Plan {
             knock_ports: vec![62201],
+            bans: false,
             ..Plan::default()
         });
         backend.protect().unwrap();

@@ -12,7 +12,7 @@ use netns::{feed_to, in_namespace, run};
 use spa_server::backend::iptables::Iptables;
 use spa_server::backend::nftables::Nftables;
 use spa_server::backend::plan::{Guarded, Plan};
-use spa_server::backend::{Backend, Door, Opening, Watch};
+use spa_server::backend::{Backend, Banned, Door, Opening, Watch};
 use spa_server::config::{AtEnd, Chain, NamedChain, PortRange, Protocol};
 use spa_server::netlink::monitor::Monitor;
 
@@ -603,4 +603,45 @@ fn foreign() -> String {
         }
     }
     kept
+}
+
+#[test]
+fn a_ban_is_an_element_that_ends_by_itself() {
+    in_namespace("nftban", || {
+        let plan = Plan { bans: true, ..plan() };
+        let mut backend = Nftables::new(plan.clone(), None);
+        backend.protect().unwrap();
+        backend.self_test().unwrap();
+        for network in ["203.0.113.5/32", "2001:db8:2::/64", "2001:db8:3::7/128"] {
+            let banned = Banned {
+                network: network.parse().unwrap(),
+                remaining: Duration::from_mins(10),
+            };
+            backend.ban(&banned).unwrap();
+            backend.ban(&banned).unwrap();
+        }
+        let shut_out = |backend: &mut Nftables| {
+            let mut bans = backend.bans().unwrap().unwrap();
+            bans.sort_by_key(|ban| ban.network);
+            assert!(bans.iter().all(|ban| ban.remaining > Some(Duration::from_secs(590))));
+            bans.iter().map(|ban| ban.network.to_string()).collect::<Vec<_>>()
+        };
+        let all = ["203.0.113.5/32", "2001:db8:2::/64", "2001:db8:3::7/128"];
+        assert_eq!(shut_out(&mut backend), all);
+        assert_eq!(
+            (backend.rules_intact(), backend.doors_intact(&[])),
+            (Ok(true), Ok(true))
+        );
+        assert_eq!(backend.list(), Ok(vec![]), "nobody is let in by it");
+        let mut again = Nftables::new(plan, None);
+        again.protect().unwrap();
+        assert_eq!(shut_out(&mut again), all, "a restart finds them");
+        again.unban(all[0].parse().unwrap()).unwrap();
+        again.unban(all[0].parse().unwrap()).unwrap();
+        assert_eq!(shut_out(&mut again), all[1..]);
+        let mut without = Nftables::new(self::plan(), None);
+        without.protect().unwrap();
+        assert_eq!(without.bans(), Ok(None));
+        assert!(!everything().contains("-ban"), "{}", everything());
+    });
 }

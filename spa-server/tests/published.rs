@@ -302,6 +302,7 @@ fn plan(chain: Chain) -> Plan {
         services: vec![web],
         always_allow: vec![],
         knock_ports: vec![62201],
+        bans: false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Door, Opening};
+use super::{Door, Opening, ShutOut};
 use crate::config::LONGEST_DURATION;
 use crate::netlink::Element;
 use crate::netlink::Family;
@@ -74,6 +74,17 @@ pub fn opening(service: &str, element: Element) -> Opening {
         },
         client: None,
         remaining,
+    }
+}
+
+/// What an element of a set of bans means. One that somebody put there for ever has the longest end there is.
+pub fn shut_out(element: Element) -> ShutOut {
+    let remaining = element
+        .remaining
+        .map_or(LONGEST_DURATION, |seconds| Duration::from_secs(u64::from(seconds)));
+    ShutOut {
+        network: element.net,
+        remaining: Some(remaining),
     }
 }
 

@@ -17,7 +17,10 @@ mod xtables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Backend, BackendError, Door, Opening, Repairs, Watch, families};
+use ipnet::IpNet;
+
+use super::ends::whole_seconds;
+use super::{Backend, BackendError, Banned, Door, Opening, Repairs, ShutOut, Watch, families};
 pub use super::{existing, plan};
 use crate::netlink::Family;
 use crate::netlink::ipset::IpsetError;
@@ -182,6 +185,35 @@ impl Backend for Iptables {
         }
     }
 
+    fn ban(&mut self, banned: &Banned) -> Result<(), BackendError> {
+        let family = Family::of(&banned.network);
+        if !self.plan.bans || !self.families.contains(&family) {
+            return Ok(());
+        }
+        match whole_seconds(banned.remaining) {
+            Some(seconds) => self.doors.ban(&self.plan, banned.network, seconds),
+            None => self.doors.unban(&self.plan, banned.network),
+        }
+    }
+
+    fn unban(&mut self, network: IpNet) -> Result<(), BackendError> {
+        if self.plan.bans {
+            self.doors.unban(&self.plan, network)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn bans(&mut self) -> Result<Option<Vec<ShutOut>>, BackendError> {
+        if !self.plan.bans {
+            return Ok(None);
+        }
+        let bans = self.families.iter().map(|family| self.doors.bans(*family));
+        Ok(Some(
+            bans.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect(),
+        ))
+    }
+
     fn close_all(&mut self) -> Result<(), BackendError> {
         let families = self.families.iter();
         unless(
@@ -229,6 +261,26 @@ pub fn is_there() -> bool {
 /// When iptables-save is missing or failed.
 pub fn saved(family: Family) -> Result<String, BackendError> {
     tools::save_all(family)
+}
+
+/// Table nat of a family, as iptables-save prints it; nothing where nobody uses it, or there is no iptables.
+///
+/// # Errors
+///
+/// When iptables-save failed.
+pub fn saved_nat(family: Family) -> Result<String, BackendError> {
+    let is_used = || {
+        let names = match family {
+            Family::V4 => "/proc/net/ip_tables_names",
+            Family::V6 => "/proc/net/ip6_tables_names",
+        };
+        std::fs::read_to_string(names).is_ok_and(|names| names.lines().any(|name| name == "nat"))
+    };
+    // Looking at a table of iptables-legacy brings it to life.
+    if !tools::are_there() || (tools::variant() == Variant::Legacy && !is_used()) {
+        return Ok(String::new());
+    }
+    tools::save(family, "nat")
 }
 
 /// Why there can be no sets on this host, if there can be none.

@@ -20,10 +20,12 @@ mod tool;
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use super::ends::whole_seconds;
 use super::guests::Guests;
 use super::plan::Plan;
-use super::{Backend, BackendError, Door, Opening, Repairs, Watch, families};
+use super::{Backend, BackendError, Banned, Door, Opening, Repairs, ShutOut, Watch, families};
 use crate::config::{BackendKind, Config, Finding, NamedChain, Service};
 use crate::netlink::Family;
 use found::Found;
@@ -135,6 +137,25 @@ impl Backend for Nftables {
     fn watch(&self) -> Watch {
         let named = self.named.iter().map(|named| named.table.clone());
         Watch::Tables(std::iter::once(OWN_TABLE.to_owned()).chain(named).collect())
+    }
+
+    fn ban(&mut self, banned: &Banned) -> Result<(), BackendError> {
+        let family = Family::of(&banned.network);
+        if !self.plan.bans || !self.families.contains(&family) {
+            return Ok(());
+        }
+        match whole_seconds(banned.remaining) {
+            Some(seconds) => self.ban_for(banned.network, seconds),
+            None => self.let_in(banned.network),
+        }
+    }
+
+    fn unban(&mut self, network: IpNet) -> Result<(), BackendError> {
+        if self.plan.bans { self.let_in(network) } else { Ok(()) }
+    }
+
+    fn bans(&mut self) -> Result<Option<Vec<ShutOut>>, BackendError> {
+        self.plan.bans.then(|| self.list_bans()).transpose()
     }
 
     fn close_all(&mut self) -> Result<(), BackendError> {

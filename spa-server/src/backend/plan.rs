@@ -12,6 +12,8 @@ use crate::netlink::Family;
 
 /// Would make the name of a service's set that of the always-allow set.
 pub(super) const RESERVED: &str = "allow";
+/// The same for the set of those who are shut out.
+pub(super) const BANNED: &str = "ban";
 /// A service's name has no capital letter, so that no chain of a service is one of the fixed ones.
 const CHAIN_PREFIX: &str = "SPA-";
 
@@ -24,6 +26,8 @@ pub struct Plan {
     pub always_allow: Vec<IpNet>,
     /// UDP ports whose packets make no conntrack entry.
     pub knock_ports: Vec<u16>,
+    /// Scanners are shut out.
+    pub bans: bool,
 }
 
 /// One service.
@@ -60,6 +64,7 @@ impl Plan {
                 .collect::<Result<_, _>>()?,
             always_allow: config.lock_out.always_allow.clone(),
             knock_ports: config.listen.ports.clone(),
+            bans: config.bans(),
         })
     }
 
@@ -85,13 +90,18 @@ impl Plan {
 
     /// Whether own rules belong there.
     pub(super) fn wants(&self, place: Place) -> bool {
-        !place.is_forwarded() || self.services_at(place).next().is_some()
+        match place {
+            Place::Input | Place::Raw => true,
+            // A published port never comes to INPUT.
+            Place::Forward | Place::DockerUser => self.bans || self.services_at(place).next().is_some(),
+        }
     }
 
     /// The names of the sets of `family`, always-allow first.
     pub(super) fn sets(&self, family: Family) -> impl Iterator<Item = String> {
         let services = self.services.iter().map(move |service| set_name(family, &service.name));
-        std::iter::once(allow_set(family)).chain(services)
+        let banned = self.bans.then(|| ban_set(family));
+        std::iter::once(allow_set(family)).chain(banned).chain(services)
     }
 }
 
@@ -101,8 +111,8 @@ impl Guarded {
             let what = format!("service {}: {what}", service.name.escape_debug());
             Err(BackendError::new(kind.name(), what))
         };
-        if service.name == RESERVED {
-            return refused("the name is that of the always-allow set");
+        if [RESERVED, BANNED].contains(&service.name.as_str()) {
+            return refused("the name is that of a set which holds something else");
         }
         if kind == BackendKind::Nftables && service.chain != Chain::Input {
             return refused("only packets to this host are judged");
@@ -172,6 +182,12 @@ pub fn allow_set(family: Family) -> String {
     set_name(family, RESERVED)
 }
 
+/// The set of those who are shut out.
+#[must_use]
+pub fn ban_set(family: Family) -> String {
+    set_name(family, BANNED)
+}
+
 /// What the names of all own sets begin with.
 #[must_use]
 pub fn set_prefix(family: Family) -> &'static str {
@@ -217,6 +233,7 @@ pub(super) mod testing {
             services,
             always_allow: always_allow.iter().map(|net| net.parse().unwrap()).collect(),
             knock_ports: vec![62201, 62202],
+            bans: false,
         }
     }
 }
@@ -248,11 +265,13 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_rather_than_done_otherwise() {
         assert!(Guarded::from_service(&service(), BackendKind::Iptables).is_ok());
-        let other = Service {
-            name: "allow".into(),
-            ..service()
-        };
-        assert!(Guarded::from_service(&other, BackendKind::Iptables).is_err());
+        for name in ["allow", "ban"] {
+            let other = Service {
+                name: name.into(),
+                ..service()
+            };
+            assert!(Guarded::from_service(&other, BackendKind::Iptables).is_err());
+        }
         let forwarded = Service {
             chain: Chain::Forward,
             ..service()

@@ -5,6 +5,7 @@
 //! follow from, `rules` reads the language of hosts.allow, `inspect` says what is wrong around it, `program` finds out
 //! whether a daemon asks libwrap at all.
 
+mod banned;
 pub mod block;
 pub mod inspect;
 pub mod pattern;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::place::{self, Content};
-use super::{Backend, BackendError, Door, Opening, Repairs};
+use super::{Backend, BackendError, Banned, Door, Opening, Repairs, ShutOut};
 use crate::clock;
 use plan::{Plan, Record};
 
@@ -68,6 +69,7 @@ impl TcpWrappers {
         for line in self.plan.lines() {
             faults.extend(self.settle_file(&line, &wanted, &mut repairs).err());
         }
+        faults.extend(self.settle_banned(&mut repairs).err());
         match Record::note(&self.plan).and_then(|()| self.settle_block()) {
             Ok(false) => {}
             Ok(true) => repairs
@@ -256,7 +258,24 @@ impl Backend for TcpWrappers {
         let file = &self.plan.hosts_allow;
         let found = place::read(file).map_err(|error| refused(file, &error))?;
         let lines = self.plan.lines();
-        Ok(found.is_some_and(|found| block::with_block(&found.text, &lines) == found.text))
+        let is_whole = found.is_some_and(|found| block::with_block(&found.text, &lines) == found.text);
+        Ok(is_whole && self.is_banned_settled()?)
+    }
+
+    fn ban(&mut self, banned: &Banned) -> Result<(), BackendError> {
+        self.change_banned(|nets| {
+            nets.insert(banned.network);
+        })
+    }
+
+    fn unban(&mut self, network: IpNet) -> Result<(), BackendError> {
+        self.change_banned(|nets| {
+            nets.remove(&network);
+        })
+    }
+
+    fn bans(&mut self) -> Result<Option<Vec<ShutOut>>, BackendError> {
+        self.list_banned()
     }
 
     fn close_all(&mut self) -> Result<(), BackendError> {
@@ -270,15 +289,16 @@ impl Backend for TcpWrappers {
         self.ends.clear();
         let record = Record::load(&self.plan.record)?;
         let mut faults: Vec<_> = record
-            .hosts_allow
+            .hosts_deny
             .iter()
+            .chain(&record.hosts_allow)
             .filter_map(|file| take_out(file, &record).err())
             .collect();
         if faults.is_empty() {
             let daemons = record.daemons.values().chain(&record.retired);
             let files = daemons
                 .map(|daemon| self.plan.file(daemon))
-                .chain([self.plan.record.clone()]);
+                .chain([self.plan.banned_file(), self.plan.record.clone()]);
             faults = files
                 .filter_map(|file| place::remove(&file).map_err(|e| refused(&file, &e)).err())
                 .collect();

@@ -23,7 +23,25 @@ pub(super) fn probes(left_out: &[PortRange], flags: &[TcpFlags]) -> String {
         let each: Vec<String> = octets.iter().map(|octet| format!("{place} & 0x3f = {octet}")).collect();
         each.join(" or ")
     };
-    let (v4, v6) = (any("tcp[13]"), any("ip6[53]"));
+    except(left_out, &any("tcp[13]"), &any("ip6[53]"))
+}
+
+/// The same, and every TCP segment that neither belongs to a connection nor answers one: without ACK and RST. Scans with
+/// FIN alone, with nothing, with everything are such.
+pub(super) fn strays(left_out: &[PortRange], flags: &[TcpFlags]) -> String {
+    let answers = flags
+        .iter()
+        .map(|flags| flags.octet())
+        .filter(|octet| octet & 0x14 != 0);
+    let answers: Vec<u8> = answers.collect();
+    let any = |place: &str| {
+        let each = answers.iter().map(|octet| format!(" or {place} & 0x3f = {octet}"));
+        format!("{place} & 0x14 = 0{}", each.collect::<String>())
+    };
+    except(left_out, &any("tcp[13]"), &any("ip6[53]"))
+}
+
+fn except(left_out: &[PortRange], v4: &str, v6: &str) -> String {
     let watched = format!("udp or (ip and tcp and ({v4})) or (ip6 and ip6[6] = 6 and ({v6}))");
     let range = |range: &PortRange| format!("{} dst portrange {}-{}", range.protocol, range.first, range.last);
     let left_out: Vec<String> = left_out.iter().map(range).collect();
@@ -103,6 +121,27 @@ mod tests {
                 assert!(!passes(6, tcp(7000, flags)), "{flags:#x}");
             }
             assert!(!passes(6, tcp(22, 0x02)) && !passes(17, udp(62201)) && !passes(17, udp(60500)));
+        }
+    }
+
+    #[test]
+    fn strays_are_what_belongs_to_no_connection() {
+        let left_out: Vec<PortRange> = ["tcp/22", "udp/62201"].map(|text| text.parse().unwrap()).into();
+        let text = strays(&left_out, &[TcpFlags::SYN, TcpFlags::from_names(["rst"]).unwrap()]);
+        for link in [Linktype::ETHERNET, Linktype(113), Linktype(276), Linktype(12)] {
+            Capture::dead(link).unwrap().compile(&text, true).unwrap();
+        }
+        let raw = Capture::dead(Linktype(12)).unwrap().compile(&text, true).unwrap();
+        for v6 in [false, true] {
+            let passes = |protocol, payload: Vec<u8>| raw.filter(&packet(v6, protocol, &payload));
+            for flags in [0x02, 0xc2, 0x01, 0x00, 0x29, 0x08, 0x04] {
+                assert!(passes(6, tcp(7000, flags)), "{flags:#x}");
+                assert!(!passes(6, tcp(22, flags)), "{flags:#x}");
+            }
+            for flags in [0x10, 0x12, 0x11, 0x18, 0x14] {
+                assert!(!passes(6, tcp(7000, flags)), "{flags:#x}");
+            }
+            assert!(passes(17, udp(53)) && !passes(17, udp(62201)));
         }
     }
     use pcap::{Capture, Linktype};

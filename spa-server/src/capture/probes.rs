@@ -17,6 +17,7 @@ use super::watch::{Reader, Threads};
 use super::{Interface, Samples, filter};
 use crate::clock;
 use crate::config::{PortRange, Protocol};
+use crate::guard::Patrol;
 
 /// What a thread tells the daemon.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ pub struct Probes {
 
 impl Probes {
     /// Starts one thread for each interface. Packets to `left_out` never leave the kernel; TCP counts with exactly one
-    /// of these sets of control bits, a SYN always.
+    /// of these sets of control bits, a SYN always. A patrol sees whatever else belongs to no connection too.
     ///
     /// # Errors
     ///
@@ -133,10 +134,16 @@ impl Probes {
         left_out: &[PortRange],
         flags: &[TcpFlags],
         watched: &Arc<Watched>,
+        patrol: Option<&Arc<Patrol>>,
     ) -> std::io::Result<Self> {
-        let filter = filter::probes(left_out, flags);
+        let filter = match patrol {
+            Some(_) => filter::strays(left_out, flags),
+            None => filter::probes(left_out, flags),
+        };
         let reader = |_: &str| Looker {
             watched: Arc::clone(watched),
+            patrol: patrol.cloned(),
+            flags: flags.iter().copied().chain([TcpFlags::SYN]).collect(),
             samples: Samples::default(),
         };
         let threads = Threads::start("probes", interfaces, &filter, reader)?;
@@ -147,6 +154,9 @@ impl Probes {
 /// One thread's part.
 struct Looker {
     watched: Arc<Watched>,
+    patrol: Option<Arc<Patrol>>,
+    /// What counts for sequences; a patrol is shown more.
+    flags: Vec<TcpFlags>,
     samples: Samples,
 }
 
@@ -155,6 +165,12 @@ impl Reader for Looker {
         let Ok(probe) = Probe::from_frame(link, frame) else {
             return;
         };
+        if let Some(patrol) = &self.patrol {
+            patrol.see(&probe, clock::uptime());
+        }
+        if !self.counts(&probe) {
+            return;
+        }
         let outcome = {
             let mut judge = self.watched.judge();
             if !judge.scope.holds(&probe) {
@@ -183,6 +199,13 @@ impl Reader for Looker {
 }
 
 impl Looker {
+    fn counts(&self, probe: &Probe<'_>) -> bool {
+        match probe.content {
+            Content::Tcp { flags, .. } => self.flags.contains(&flags),
+            Content::Udp { .. } => true,
+        }
+    }
+
     fn completed(&self, sequences: Vec<SequenceId>, source: SocketAddr) {
         let completed = Completed { sequences, source };
         if self.watched.events.try_send(ProbeEvent::Complete(completed)).is_err() {
@@ -255,6 +278,8 @@ mod tests {
         };
         watched.judge().tracker.watch([&pattern]);
         let mut looker = Looker {
+            patrol: None,
+            flags: vec![TcpFlags::SYN],
             watched: Arc::clone(&watched),
             samples: Samples::default(),
         };

@@ -7,6 +7,7 @@ use spa_keys::units::format_time;
 use spa_keys::{ClientState, Exit, Failure, GatewayKey, KeyDirectory, LoadError, Paths};
 use spa_proto::UnixTime;
 
+use super::decoys;
 use crate::backend::nftables;
 use crate::backend::{BackendError, existing, families, iptables};
 use crate::check::{Access, Report};
@@ -63,6 +64,7 @@ fn report(paths: &Paths) -> Report {
                 .map(|finding| finding.in_file(&paths.config)),
         );
         findings.extend(reachable(config));
+        findings.extend(decoys::taken(config, paths));
         findings.extend(inspect_all(config, paths));
         findings.extend(of_sequences(config, paths));
     }

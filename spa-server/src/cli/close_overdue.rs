@@ -16,13 +16,17 @@ use spa_keys::{Control, Exit, Failure, Paths};
 use tracing::{info, warn};
 
 use super::run::start_logging;
-use crate::backend::{Backend, BackendError, Door};
+use crate::backend::{Backend, BackendError, Door, ShutOut};
 use crate::clock;
 use crate::confirm::{Ledger, Verdict, armed};
 use crate::doors::endless;
+use crate::guard::ends::{self, Ends};
 
 /// A daemon that starts in between takes over; this is how soon that is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Stands where a ban is looked after with the doors; no service has this name.
+const BANS: &str = "ban";
 
 /// What one look came to.
 struct Look {
@@ -111,6 +115,7 @@ fn look(paths: &Paths) -> Result<Option<Look>, Failure> {
         warn!("grants cannot be read, so all doors are shut: {error}");
         Vec::new()
     }));
+    let ends = Ends::load(&ends::file(paths), &clock::boot_id());
     let (mut backends, faults) = endless(paths);
     let mut look = Look {
         closed: 0,
@@ -123,9 +128,9 @@ fn look(paths: &Paths) -> Result<Option<Look>, Failure> {
         Err(failure) => look.faults.push(BackendError::new("apply", failure.what)),
     }
     for backend in &mut backends {
-        if let Err(error) = close_by(backend.as_mut(), &live, &mut look) {
-            look.faults.push(error);
-        }
+        let closed = close_by(backend.as_mut(), &live, &mut look);
+        let let_in = closed.and_then(|()| unban_by(backend.as_mut(), &ends, &mut look));
+        look.faults.extend(let_in.err());
     }
     Ok(Some(look))
 }
@@ -154,6 +159,30 @@ fn close_by(backend: &mut dyn Backend, live: &BTreeMap<Door, Duration>, look: &m
         match backend.close(&opening.door) {
             Ok(()) => {
                 info!(backend = backend.name(), service, %opened, "closed: no grant accounts for it");
+                look.closed += 1;
+            }
+            Err(error) => look.faults.push(error),
+        }
+    }
+    Ok(())
+}
+
+/// Who is shut out by what no kernel ends is let in again at the end, or when nobody can say when that is.
+fn unban_by(backend: &mut dyn Backend, ends: &Ends, look: &mut Look) -> Result<(), BackendError> {
+    let now = clock::uptime();
+    for ShutOut { network, .. } in backend.bans()?.unwrap_or_default() {
+        let left = ends.end(&network).and_then(|end| end.checked_sub(now));
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            let door = Door {
+                service: BANS.to_owned(),
+                opened: network,
+            };
+            look.left.insert(door, left);
+            continue;
+        }
+        match backend.unban(network) {
+            Ok(()) => {
+                info!(backend = backend.name(), source = %network, "let in again: its time is over");
                 look.closed += 1;
             }
             Err(error) => look.faults.push(error),

@@ -5,6 +5,11 @@ use std::fmt::Write;
 use serde_json::Value;
 use spa_keys::escape::escape;
 
+use super::bans::shortened;
+
+/// Scans that are shown to people; `--json` tells of more.
+const SCANS: usize = 10;
+
 /// `status`.
 pub(super) fn status(answer: &Value) -> String {
     let mut out = String::new();
@@ -35,6 +40,7 @@ pub(super) fn status(answer: &Value) -> String {
     line(&mut out, "refused", &counts(&answer["refused"], true));
     line(&mut out, "dropped", &counts(&answer["dropped"], true));
     line(&mut out, "forwarded", &answer["forwarded"].to_string());
+    line(&mut out, "scans", &scans(&answer["scans"]));
     let sequences = &answer["sequences"];
     if !sequences.is_null() {
         let (opened, failed) = (&sequences["opened"], &sequences["failed"]);
@@ -46,6 +52,31 @@ pub(super) fn status(answer: &Value) -> String {
         );
     }
     out
+}
+
+/// A scan on each line below how the guard stands.
+fn scans(scans: &Value) -> String {
+    if scans["mode"] == "off" {
+        return "not watched".into();
+    }
+    let scan = |scan: &Value| {
+        let ports: Vec<_> = scan["ports"].as_array().into_iter().flatten().map(text).collect();
+        let state = match (scan["over"] == true, scan["banned"] == true) {
+            (_, true) => ", shut out",
+            (true, false) => ", over",
+            (false, false) => "",
+        };
+        let (source, probes, last) = (text(&scan["source"]), list(&scan["probes"], text), text(&scan["last"]));
+        format!("\n{:12}{source}: {}; {probes}; {last}{state}", "", shortened(&ports))
+    };
+    let noticed: String = scans["noticed"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .take(SCANS)
+        .map(scan)
+        .collect();
+    format!("{}, {} shut out{noticed}", text(&scans["mode"]), scans["bans"])
 }
 
 /// `grants`.
@@ -114,7 +145,7 @@ fn line(out: &mut String, name: &str, value: &str) {
     let _ = writeln!(out, "{name:<12}{value}");
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| "-".into(), |text| escape(text).into_owned())
@@ -163,7 +194,7 @@ fn counts(values: &Value, hide_zero: bool) -> String {
 }
 
 /// Columns as wide as what is in them.
-fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or(0)

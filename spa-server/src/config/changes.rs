@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Config, Sequence, Service};
+use super::{Config, Guard, Sequence, Service};
 
 /// What `new` has otherwise than `old`, one clause for each thing; nothing when they mean the same.
 #[must_use]
@@ -27,6 +27,14 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     }
     if old.tcp_wrappers != new.tcp_wrappers {
         found.push("tcp-wrappers: other files".to_owned());
+    }
+    if old.guard != new.guard {
+        let mode = |guard: &Option<Guard>| guard.as_ref().map_or("off".to_owned(), |guard| guard.mode.to_string());
+        found.push(format!(
+            "scan-guard: {} before, now {}",
+            mode(&old.guard),
+            mode(&new.guard)
+        ));
     }
     services(&old.services, &new.services, &mut found);
     sequences(&old.sequences, &new.sequences, &mut found);

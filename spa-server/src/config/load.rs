@@ -11,7 +11,7 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
 use super::source::Source;
-use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, not_yet, read, sequence, service};
+use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, read, scan_guard, sequence, service};
 
 /// The UDP port that knocks go to unless told.
 pub const DEFAULT_PORT: u16 = 62201;
@@ -66,7 +66,6 @@ pub(crate) fn check(
 
 /// Every check, in the order of the file. Where something is wrong a stand-in goes on to the next check.
 fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_>) -> Config {
-    not_yet::refuse(raw, findings);
     let listen = listen::listen(&raw.listen, findings);
     let services = service::services(raw, &listen, users, findings);
     let taken = sequence::Taken {
@@ -79,6 +78,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
         nftables: nftables::named_chain(raw, findings),
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),
+        guard: scan_guard::guard(raw, &services, &sequences, findings),
         listen,
         services,
         sequences,

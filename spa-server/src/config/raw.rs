@@ -171,6 +171,20 @@ pub enum RawOneTime {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
 pub struct RawScanGuard {
-    /// `report` or `ban`.
+    /// `report` or `ban`; report unless written.
     pub mode: Option<Text>,
+    /// TCP ports; none unless written.
+    pub decoys: Texts,
+    /// 5 unless written.
+    pub report_at: Option<Spanned<i64>>,
+    /// 10 unless written.
+    pub ban_at: Option<Spanned<i64>>,
+    /// 2m unless written.
+    pub forget: Option<Text>,
+    /// 1h unless written.
+    pub ban_for: Option<Text>,
+    /// 10 unless written.
+    pub bans_a_minute: Option<Spanned<i64>>,
+    /// 1000 unless written.
+    pub bans_at_once: Option<Spanned<i64>>,
 }

@@ -13,6 +13,8 @@ use super::{AtEnd, BackendKind, Chain, Listen, PortRange, Protocol, Service, com
 
 /// `spa4-NAME` and a suffix must fit into ipset's 31.
 const LONGEST_NAME: usize = 24;
+/// Names whose sets hold something else.
+const RESERVED: [(&str, &str); 2] = [("allow", "always-allow"), ("ban", "who is shut out")];
 
 /// A service and the places that checks across services point at.
 pub(super) struct Placed {
@@ -71,8 +73,9 @@ fn plain(typed: Option<&Text>) -> Option<String> {
 
 fn name(raw: &RawService, span: &Range<usize>, findings: &mut Findings<'_>) -> String {
     let name = checked_name(raw.name.as_ref(), "service", span, findings);
-    if let Some(typed) = raw.name.as_ref().filter(|_| name == "allow") {
-        let text = "the name allow is taken: its sets spa4-allow and spa6-allow hold always-allow";
+    let reserved = RESERVED.iter().find(|(reserved, _)| *reserved == name);
+    if let (Some(typed), Some((_, held))) = (&raw.name, reserved) {
+        let text = format!("the name {name} is taken: its sets spa4-{name} and spa6-{name} hold {held}");
         findings.at(
             &typed.span(),
             Finding::error(Code::ReservedName, text).with_try("another name"),
@@ -306,6 +309,7 @@ mod tests {
             "a b",
             "größe",
             "allow",
+            "ban",
             "a234567890123456789012345",
             "a\\u001b[31m",
         ];
@@ -323,6 +327,8 @@ mod tests {
             error bad-name 3:8 "größe" is no service name -> lower-case letters, digits, and . _ - after the first character
         `allow`
             error reserved-name 3:8 the name allow is taken: its sets spa4-allow and spa6-allow hold always-allow -> another name
+        `ban`
+            error reserved-name 3:8 the name ban is taken: its sets spa4-ban and spa6-ban hold who is shut out -> another name
         `a234567890123456789012345`
             error long-name 3:8 a234567890123456789012345 has 25 characters; a service name has at most 24 -> a23456789012345678901234
         `a\u001b[31m`

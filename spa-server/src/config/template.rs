@@ -86,6 +86,7 @@ impl fmt::Display for Template {
         writeln!(f, "always-allow = [{}]", list(&self.always_allow))?;
         write!(f, "{NO_WAY_BACK}allow-no-way-back = {}\n{KEEP_DOORS}", self.no_way_back)?;
         f.write_str(NFTABLES)?;
+        f.write_str(SCAN_GUARD)?;
         let texts = self.services.iter().map(service_text).enumerate();
         texts
             .map(|(n, text)| if n == 0 { text } else { uncommented(&text) })
@@ -175,6 +176,15 @@ const NFTABLES: &str = r#"
 # [nftables]
 # table = "inet filter"
 # chain = "input"
+"#;
+
+const SCAN_GUARD: &str = r#"
+# Tells of port scanners, in the log and in `spa-server status`. With mode = "ban" it also shuts them out of every port of
+# this host, always-allow and holders of grants never. A ban can hit an innocent whose address somebody forged, so begin
+# with report. A decoy is a port on which nothing serves and the daemon answers: proof of who is there, but an open port.
+# [scan-guard]
+# mode = "report"
+# decoys = ["tcp/23"]
 "#;
 
 const BACKENDS: &str = r#"# What makes a grant real: "iptables", "nftables", "tcp-wrappers", "command", any mix.

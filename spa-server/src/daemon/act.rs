@@ -33,6 +33,8 @@ impl Daemon {
             client: Some(who.name.clone()),
             remaining,
         };
+        // Before the door opens: what a ban holds back would not come to it.
+        self.let_in(opening.door.opened, "it has a grant");
         let outcome = self.doors.open(&opening);
         let (client, address, source) = (&who.name, who.address, who.source.ip().to_canonical());
         let Door { service, opened } = &opening.door;

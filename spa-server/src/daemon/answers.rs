@@ -65,6 +65,8 @@ impl Daemon {
             "spa.Prepare" => read(parameters).and_then(|asked| self.prepare(&asked)),
             "spa.Apply" => read(parameters).and_then(|asked| self.apply(&asked, uid)),
             "spa.Undo" => read(parameters).and_then(|asked| self.undo(&asked)),
+            "spa.Bans" => Ok(self.list_bans()),
+            "spa.Unban" => read(parameters).and_then(|asked| self.unban(&asked, uid)),
             "spa.Grants" => Ok(self.list_grants()),
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
@@ -102,6 +104,7 @@ impl Daemon {
                 "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
             },
             "forwarded": load(&counters.forwarded),
+            "scans": self.scans(),
             "sequences": self.sequence_state(),
         })
     }

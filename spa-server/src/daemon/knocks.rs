@@ -74,7 +74,9 @@ impl Daemon {
             destination: *destination,
             payload,
         };
-        self.gateway.handle(now, &datagram, &mut self.keys, &mut self.journal)
+        let knock = self.gateway.handle(now, &datagram, &mut self.keys, &mut self.journal)?;
+        self.let_in(source.ip().to_canonical().into(), "a valid knock came from there");
+        Ok(knock)
     }
 
     /// Step 8, then the table of step 9; nothing is done before the commit.

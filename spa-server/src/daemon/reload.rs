@@ -134,6 +134,7 @@ impl Daemon {
         self.refresh_addresses();
         self.watch_tables();
         self.review_grants();
+        self.configure_guard();
         let openings = self.openings();
         if let Err(error) = self.doors.reconcile(&openings) {
             warn!("doors may be shut that should be open: {error}");
@@ -198,7 +199,7 @@ impl Daemon {
     }
 
     fn prepare_sequences(&self, config: &Config) -> Result<Prepared, Refusal> {
-        let prepared = self.sequences.prepare(config, &self.paths);
+        let prepared = self.sequences.prepare(config, &self.paths, self.guard.patrol());
         prepared.map_err(|error| Refusal::Failure(start::no_thread(&error)))
     }
 

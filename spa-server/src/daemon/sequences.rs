@@ -25,6 +25,8 @@ use crate::capture::probes::{Completed, ProbeEvent, Probes, Watched, flags_of};
 use crate::clock;
 use crate::config::{Config, PortRange, Protocol};
 use crate::grant::{Grant, GrantKey, Terms};
+use crate::guard::Patrol;
+use crate::guard::patrol::answered_ports;
 use crate::journal::{Journal, RecordState};
 use crate::policy;
 use crate::refusals::{Reason, Refused};
@@ -87,21 +89,25 @@ impl SequenceWatch {
 
     /// Reads keys and lists, and starts the threads that a configuration asks for. One sequence that cannot be used does
     /// not stand in the way of the others.
-    pub(super) fn prepare(&self, config: &Config, paths: &Paths) -> io::Result<Prepared> {
+    pub(super) fn prepare(&self, config: &Config, paths: &Paths, patrol: &Arc<Patrol>) -> io::Result<Prepared> {
         let (sequences, unusable) = Sequences::load(&config.sequences, paths);
         for one in &unusable {
             let hint = one.failure.hints.first();
             error!(hint, "{one}; it opens nothing until it is whole");
         }
         let sequences = sequences.after(&self.sequences);
-        let probes = if sequences.is_empty() {
+        let patrol = config.guard.is_some().then_some(patrol);
+        let probes = if sequences.is_empty() && patrol.is_none() {
             None
         } else {
             let interfaces = &config.listen.interfaces;
             let all = sequences.patterns(clock::wall(), &self.used);
             let stages = all.iter().flat_map(|pattern| &pattern.stages);
             let flags: Vec<TcpFlags> = stages.filter_map(|stage| flags_of(stage.transport)).collect();
-            Some(Probes::start(interfaces, &left_out(config), &flags, &self.watched)?)
+            let mut left_out = left_out(config);
+            // Nobody else has a use for answers to this host's own questions.
+            left_out.extend(answered_ports().filter(|_| sequences.is_empty()));
+            Some(Probes::start(interfaces, &left_out, &flags, &self.watched, patrol)?)
         };
         Ok(Prepared { sequences, probes })
     }
@@ -109,7 +115,7 @@ impl SequenceWatch {
     /// What was prepared, instead of what was there.
     pub(super) fn take(&mut self, prepared: Prepared, addresses: Option<Vec<IpAddr>>) {
         let Prepared { sequences, probes } = prepared;
-        self.due = probes.is_some().then_some(Duration::ZERO);
+        self.due = (!sequences.is_empty()).then_some(Duration::ZERO);
         (self.sequences, self.probes) = (sequences, probes);
         self.interfaces.clear();
         self.looked_for.clear();
@@ -119,6 +125,15 @@ impl SequenceWatch {
         for warning in self.sequences.warnings(clock::wall(), &self.used) {
             warn!("{warning}");
         }
+    }
+
+    /// The ports that are looked for now: whoever touches them may know why.
+    pub(super) fn ports(&self) -> Vec<(Protocol, u16)> {
+        let patterns = self.sequences.patterns(clock::wall(), &self.used);
+        let stages = patterns.iter().flat_map(|pattern| &pattern.stages);
+        stages
+            .map(|stage| (Protocol::of(stage.transport), stage.port.get()))
+            .collect()
     }
 
     /// The next of what the threads tell.
@@ -181,7 +196,7 @@ fn left_out(config: &Config) -> Vec<PortRange> {
 
 impl Daemon {
     pub(super) fn begin_sequences(&mut self) -> io::Result<()> {
-        let prepared = self.sequences.prepare(&self.config, &self.paths)?;
+        let prepared = self.sequences.prepare(&self.config, &self.paths, self.guard.patrol())?;
         let addresses = super::start::listen(&self.config).addresses;
         self.sequences.take(prepared, addresses);
         Ok(())
@@ -297,6 +312,8 @@ impl Daemon {
             client: None,
             remaining: end.saturating_sub(clock::uptime()),
         };
+        // Before the door opens: what a ban holds back would not come to it.
+        self.let_in(door.opened, "it has a grant");
         self.doors.open(&opening).map_err(|error| error.to_string())?;
         Ok(end)
     }
@@ -357,7 +374,7 @@ impl Daemon {
     /// For status; none where no sequence is configured.
     pub(super) fn sequence_state(&self) -> Value {
         let watch = &self.sequences;
-        if watch.probes.is_none() {
+        if watch.sequences.is_empty() {
             return Value::Null;
         }
         let counters = watch.watched.counters();

@@ -98,6 +98,7 @@ impl Daemon {
             refusals: Refusals::default(),
             codes: super::codes::Codes::default(),
             pins: super::pins::Pins::default(),
+            guard: super::guard::Guard::new(),
             accepted: Accepted::default(),
             sequences,
             interfaces: std::collections::BTreeMap::new(),
@@ -115,6 +116,7 @@ impl Daemon {
         };
         daemon.take_over()?;
         daemon.begin_sequences().map_err(|error| no_thread(&error))?;
+        daemon.configure_guard();
         daemon.trial.expect(waits);
         daemon.begin_with(undoing, &source);
         daemon.control = daemon.listen_for_commands(request_sender)?;
@@ -157,6 +159,7 @@ impl Daemon {
         let openings = self.openings();
         self.doors.reconcile(&openings).map_err(failure)?;
         self.shut_overdue(&overdue);
+        self.take_over_bans();
         self.say_clock();
         Ok(())
     }

@@ -54,6 +54,7 @@ impl Daemon {
             self.grants.next_event(),
             self.journal.waits_until(),
             self.trial.due(),
+            self.sightings_due(),
             self.sequences.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
@@ -66,6 +67,7 @@ impl Daemon {
         // First: nothing below may mend rules by a configuration that is not to be in force any more.
         self.look_after_trial(now);
         self.end_wait(now);
+        self.judge_pending(now);
         if self.grants.next_event().is_some_and(|next| next <= now) {
             self.end_due_grants(now);
             self.forget_grants(now);
@@ -75,6 +77,7 @@ impl Daemon {
             self.watch_record();
             let openings = self.openings();
             self.doors.check_doors(&openings);
+            self.watch_scans(now);
             if self.journal.owes()
                 && let Err(error) = self.journal.commit()
             {
@@ -146,6 +149,7 @@ impl Daemon {
         self.sequences.read_addresses(listen.addresses.clone());
         self.gateway.sieve_mut().listen(listen);
         self.capture.set_sieve(self.gateway.sieve().clone());
+        self.look_around_anew();
     }
 
     pub(super) fn on_interface(&mut self, interface: Interface) {

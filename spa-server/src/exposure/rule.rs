@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::{PortRange, Protocol};
+
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -64,6 +66,26 @@ impl Rule {
             target,
             is_goto,
         }
+    }
+
+    /// The ports that it sends elsewhere.
+    pub fn published(&self) -> Vec<PortRange> {
+        let of = |option: &str| {
+            self.conditions
+                .iter()
+                .find(|found| found.option == option && !found.negated)
+        };
+        let protocol = match of("-p").map(|found| found.value.as_str()) {
+            Some("tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            _ => return Vec::new(),
+        };
+        if !matches!(self.target.as_deref(), Some("DNAT" | "REDIRECT")) {
+            return Vec::new();
+        }
+        let ports = of("--dport").or_else(|| of("--dports")).and_then(Condition::ports);
+        let range = |(first, last)| PortRange { protocol, first, last };
+        ports.into_iter().flatten().map(range).collect()
     }
 
     /// Whether it is a plain jump to `chain`.

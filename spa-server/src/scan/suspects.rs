@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{HANDSHAKE_POINTS, Phase, Probe, Sighting};
+use super::{HANDSHAKE_POINTS, Phase, Ports, Probe, Sighting, Threshold};
 use crate::config::Protocol;
 
 const BUCKETS: usize = 512;
 const WAYS: usize = 8;
-/// Ports that are kept by number; a source that touched so many has long been noticed, and what more it touches is
-/// taken for new.
-const PORTS_KEPT: usize = 64;
+/// Ports that are kept by number, as many as nmap touches unless told; a source that touched so many has long been
+/// noticed, and what more it touches is taken for new.
+const PORTS_KEPT: usize = 1024;
+/// How often it is said of one source that it ought to be shut out.
+const CONDEMNED_EVERY: Duration = Duration::from_mins(1);
 /// A score does not rise further, or it would take days to be forgotten.
 const MOST_POINTS: u32 = 4096;
 
@@ -28,6 +30,7 @@ pub struct Suspect {
     probes: Vec<Probe>,
     touches: u64,
     noticed: bool,
+    condemned: Option<Duration>,
 }
 
 impl Suspect {
@@ -41,6 +44,7 @@ impl Suspect {
             probes: Vec::new(),
             touches: 0,
             noticed: false,
+            condemned: None,
         }
     }
 
@@ -69,15 +73,29 @@ impl Suspect {
         self.points
     }
 
-    /// When it was last seen.
-    #[must_use]
-    pub const fn last(&self) -> Duration {
-        self.last
+    /// What there is to say of it now.
+    pub fn judge(&mut self, threshold: &Threshold, now: Duration) -> Option<Sighting> {
+        let is_due = self.condemned.is_none_or(|last| last + CONDEMNED_EVERY <= now);
+        if is_due && threshold.ban.is_some_and(|ban| self.points >= ban) {
+            (self.noticed, self.condemned) = (true, Some(now));
+            return Some(self.sighting(Phase::Condemned));
+        }
+        let is_new = !self.noticed && self.points >= threshold.report;
+        self.noticed |= is_new;
+        is_new.then(|| self.sighting(Phase::Noticed))
     }
 
-    /// Notes that it was told of; whether that is new.
-    pub fn notice(&mut self) -> bool {
-        !std::mem::replace(&mut self.noticed, true)
+    /// Takes back what was touched of these.
+    pub fn take_back(&mut self, serves: &Ports) {
+        let before = self.ports.len();
+        self.ports.retain(|(protocol, port)| !serves.contains(*protocol, *port));
+        let gone = u32::try_from(before - self.ports.len()).unwrap_or(u32::MAX);
+        self.points = self.points.saturating_sub(gone);
+    }
+
+    /// It is no scanner after all, so far.
+    pub fn acquit(&mut self) {
+        (self.noticed, self.condemned) = (false, None);
     }
 
     /// What there is to say about it.
@@ -131,8 +149,15 @@ impl<S: BuildHasher> Suspects<S> {
         suspect
     }
 
-    pub(super) fn remove(&mut self, source: IpNet) {
-        self.bucket(source).retain(|suspect| suspect.source != source);
+    /// The entry of a source, if it has one.
+    pub(super) fn get(&mut self, source: IpNet) -> Option<&mut Suspect> {
+        self.bucket(source).iter_mut().find(|suspect| suspect.source == source)
+    }
+
+    pub(super) fn remove(&mut self, is_meant: impl Fn(&IpNet) -> bool) {
+        for bucket in &mut self.buckets {
+            bucket.retain(|suspect| !is_meant(&suspect.source));
+        }
     }
 
     pub(super) fn noticed(&self) -> impl Iterator<Item = &Suspect> {

@@ -11,7 +11,8 @@ const QUIET: Duration = Duration::from_secs(30);
 
 fn guard() -> Guard {
     let threshold = Threshold {
-        points: 10,
+        report: 10,
+        ban: None,
         forget: Duration::from_mins(2),
     };
     ScanGuard::new(threshold, BuildHasherDefault::default())
@@ -82,11 +83,9 @@ fn a_sighting_names_the_ports_and_the_ways() {
     assert_eq!(sighting.ports[9], (Protocol::Udp, 53));
     assert_eq!(sighting.probes, [Probe::Syn, Probe::Udp]);
     guard.observe(touch(SCANNER, 53, Probe::Udp), at(3));
-    assert_eq!(guard.next_end(QUIET), Some(at(33)));
     assert_eq!(guard.ended(at(32), QUIET), []);
     let over = guard.ended(at(33), QUIET);
     assert_eq!((over.len(), over[0].touches, over[0].phase), (1, 11, Phase::Over));
-    assert_eq!(guard.next_end(QUIET), None);
 }
 
 #[test]
@@ -120,6 +119,71 @@ fn a_flood_of_made_up_sources_takes_no_memory_and_hides_no_scanner() {
 fn who_knocks_begins_anew() {
     let mut guard = guard();
     assert_eq!(walk(&mut guard, SCANNER, 9, 0, Probe::Syn), None);
-    guard.clear(SCANNER);
+    guard.clear(SCANNER.into());
     assert_eq!(guard.observe(touch(SCANNER, 10, Probe::Syn), at(1)), None);
+}
+
+#[test]
+fn who_goes_on_ought_to_be_shut_out_and_no_single_packet_does_it() {
+    let mut guard = guard();
+    guard.judge_by(Threshold {
+        report: 2,
+        ban: Some(4),
+        forget: Duration::from_mins(10),
+    });
+    let mut phase = |port, probe, now| Some(guard.observe(touch(SCANNER, port, probe), at(now))?.phase);
+    assert_eq!(
+        [1, 2, 3].map(|port| phase(port, Probe::Syn, 1)),
+        [None, Some(Phase::Noticed), None]
+    );
+    assert_eq!(phase(4, Probe::Syn, 1), Some(Phase::Condemned));
+    assert_eq!([5, 5].map(|port| phase(port, Probe::Syn, 60)), [None, None]);
+    assert_eq!(
+        phase(5, Probe::Syn, 61),
+        Some(Phase::Condemned),
+        "said again after a minute"
+    );
+    // One handshake is told of and no more.
+    assert_eq!(phase(23, Probe::Handshake, 10_000), Some(Phase::Noticed));
+    assert_eq!(phase(23, Probe::Handshake, 10_000), Some(Phase::Condemned));
+}
+
+#[test]
+fn beside_somebody_who_is_spared_single_addresses_count() {
+    let mut guard = guard();
+    let spared: IpNet = "2001:db8::1/128".parse().unwrap();
+    guard.tell_apart([
+        spared,
+        "2001:db8:1::/48".parse().unwrap(),
+        "192.0.2.1/32".parse().unwrap(),
+    ]);
+    let counted = |text: &str| guard.counted_as(text.parse().unwrap()).to_string();
+    assert_eq!(counted("2001:db8::7"), "2001:db8::7/128");
+    assert_eq!(counted("2001:db8:0:1::7"), "2001:db8:0:1::/64");
+    assert_eq!(counted("2001:db8:1::7"), "2001:db8:1::/64");
+    assert_eq!(counted("::ffff:192.0.2.7"), "192.0.2.7/32");
+}
+
+#[test]
+fn ports_that_turn_out_to_serve_something_are_taken_back() {
+    let mut guard = guard();
+    let told = (1..=40).filter(|port| guard.observe(touch(SCANNER, *port, Probe::Syn), at(1)).is_some());
+    assert_eq!(told.count(), 1);
+    let serves = |range: &str| {
+        let mut ports = Ports::default();
+        ports.extend([range.parse().unwrap()]);
+        ports
+    };
+    assert_eq!(
+        guard
+            .reconsider(SCANNER.into(), &serves("tcp/1-5"))
+            .unwrap()
+            .ports
+            .len(),
+        35
+    );
+    assert_eq!(guard.reconsider(SCANNER.into(), &serves("tcp/1-35")), None);
+    assert_eq!(guard.noticed().count(), 0);
+    let told = (41..=45).filter(|port| guard.observe(touch(SCANNER, *port, Probe::Syn), at(1)).is_some());
+    assert_eq!(told.count(), 1, "noticed anew at ten");
 }

@@ -189,6 +189,7 @@ pub fn plan() -> Plan {
         services: vec![ssh],
         always_allow,
         knock_ports: vec![62201],
+        bans: false,
     }
 }
 

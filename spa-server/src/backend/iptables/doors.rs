@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::plan::Plan;
 use super::rules::Keeping;
-use crate::backend::{BackendError, Door, Opening, Repairs};
+use crate::backend::{BackendError, Door, Opening, Repairs, ShutOut};
 use crate::backend::{ends as compare, guests};
 use crate::netlink::Family;
 use crate::netlink::ipset::{Ipset, IpsetError};
@@ -59,6 +59,15 @@ pub trait Doors: fmt::Debug + Send {
 
     /// Puts a probe into all that `family` has, reads it back and takes it out.
     fn probe(&mut self, plan: &Plan, family: Family) -> Result<(), BackendError>;
+
+    /// Shuts a network out for so many seconds.
+    fn ban(&mut self, plan: &Plan, network: IpNet, seconds: u32) -> Result<(), BackendError>;
+
+    /// Lets a network in again.
+    fn unban(&mut self, plan: &Plan, network: IpNet) -> Result<(), BackendError>;
+
+    /// Who of `family` is shut out.
+    fn bans(&mut self, family: Family) -> Result<Vec<ShutOut>, BackendError>;
 
     /// Takes away what belongs to services that `plan` does not have, waiting at most `patience` for the kernel to set
     /// each free; what could not be taken away.

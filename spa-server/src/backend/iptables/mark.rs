@@ -3,7 +3,9 @@
 use super::place::Place;
 use super::tools::{self, Variant};
 use super::xtables;
+use crate::netlink::batch::In;
 use crate::netlink::nftables::{Rule, rules};
+use crate::netlink::ruleset::chains;
 use crate::netlink::socket::Socket;
 use crate::netlink::{Family, NetlinkError, nftables};
 
@@ -34,10 +36,25 @@ impl Marker {
     pub fn take(&mut self, family: Family, place: Place, is_wanted: bool) -> Option<Mark> {
         let mark = self.mark(family, place.table(), place.chain(), Some(place))?;
         let tells = match &mark {
-            Mark::Rules { own, leading } => [own, leading].iter().all(|rules| rules.is_empty() != is_wanted),
+            Mark::Rules { own, leading } => {
+                let leads = !leading.is_empty() || (is_wanted && !self.has_hook(family, place));
+                own.is_empty() != is_wanted && leads == is_wanted
+            }
             Mark::Digest(_) => true,
         };
         tells.then_some(mark)
+    }
+
+    /// Whether the chain that is to lead to ours is there; taken for there where that cannot be told.
+    fn has_hook(&mut self, family: Family, place: Place) -> bool {
+        let table = In {
+            family: family.number(),
+            table: place.table(),
+        };
+        place.is_built_in()
+            || self.socket.as_mut().is_none_or(|socket| {
+                chains(socket, table).map_or(true, |found| found.iter().any(|chain| chain.name == place.hook()))
+            })
     }
 
     /// The mark of a chain of the table filter, without what leads to it.

@@ -2,7 +2,7 @@
 
 use super::found::Found;
 use super::place::Place;
-use super::plan::{Guarded, Plan, allow_set, chain_name, set_name, step_by_step};
+use super::plan::{BANNED, Guarded, Plan, allow_set, ban_set, chain_name, set_name, step_by_step};
 use crate::config::{AtEnd, PortRange};
 use crate::netlink::Family;
 
@@ -78,15 +78,41 @@ type Step = fn(Scene<'_>, &Guarded, &str) -> Vec<String>;
 
 impl Scene<'_> {
     fn filter(self) -> Vec<String> {
-        let steps: [Step; 5] = [loopback, established, allowed, granted, otherwise];
+        let mut rules = self.walk(&[loopback, established, allowed]);
+        rules.extend(self.plan.bans.then(|| self.banned()));
+        rules.extend(self.walk(&[granted, otherwise]));
+        rules
+    }
+
+    fn walk(self, steps: &[Step]) -> Vec<String> {
         let services: Vec<&Guarded> = self.plan.services_at(self.place).collect();
-        step_by_step(&steps, &services, |step, service| {
+        step_by_step(steps, &services, |step, service| {
             let selectors = self.selectors(service);
             selectors
                 .iter()
                 .flat_map(|packets| step(self, service, packets))
                 .collect()
         })
+    }
+
+    /// Whoever is shut out, whatever he comes for: but not what this host began itself, nor neighbour discovery, nor
+    /// who is always allowed, should somebody else have put him there. Through this host only to published ports.
+    fn banned(self) -> String {
+        let (family, mut packets) = (self.family, String::from("! -i lo"));
+        if family == Family::V6 {
+            packets += " ! -p ipv6-icmp";
+        }
+        if self.place.is_forwarded() {
+            packets += " -m conntrack --ctstate DNAT --ctdir ORIGINAL";
+        }
+        packets += " -m conntrack ! --ctstate RELATED,ESTABLISHED";
+        match self.keeping {
+            Keeping::Sets => {
+                let (allow, ban) = (allow_set(family), ban_set(family));
+                format!("{packets} -m set ! --match-set {allow} src -m set --match-set {ban} src -j DROP")
+            }
+            Keeping::Rules => format!("{packets} -j {}", chain_name(BANNED)),
+        }
     }
 
     /// What matches the packets of a service: each destination with each range of ports.
@@ -242,6 +268,31 @@ mod tests {
         -A SPA -p tcp -m tcp --dport 22 -j DROP
         COMMIT
         ");
+    }
+
+    #[test]
+    fn who_is_shut_out_comes_behind_always_allow_and_before_grants() {
+        let plan = Plan {
+            bans: true,
+            ..plan(vec![guarded("ssh", &[(Protocol::Tcp, 22, 22)])], &["192.0.2.0/28"])
+        };
+        assert_snapshot!(rules(&plan, Place::Input, Family::V4, Keeping::Sets).join("\n"), @r#"
+        -i lo -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        -s 192.0.2.0/28 -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m set --match-set spa4-allow src -j ACCEPT
+        ! -i lo -m conntrack ! --ctstate RELATED,ESTABLISHED -m set ! --match-set spa4-allow src -m set --match-set spa4-ban src -j DROP
+        -p tcp -m tcp --dport 22 -m set --match-set spa4-ssh src -j ACCEPT
+        -p tcp -m tcp --dport 22 -j DROP
+        "#);
+        assert_snapshot!(rules(&plan, Place::Input, Family::V6, Keeping::Rules).join("\n"), @r#"
+        -i lo -p tcp -m tcp --dport 22 -j ACCEPT
+        -p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        ! -i lo ! -p ipv6-icmp -m conntrack ! --ctstate RELATED,ESTABLISHED -j SPA-ban
+        -p tcp -m tcp --dport 22 -g SPA-ssh
+        "#);
+        assert_snapshot!(rules(&plan, Place::Forward, Family::V4, Keeping::Sets).join("\n"), @"! -i lo -m conntrack --ctstate DNAT --ctdir ORIGINAL -m conntrack ! --ctstate RELATED,ESTABLISHED -m set ! --match-set spa4-allow src -m set --match-set spa4-ban src -j DROP");
+        assert_eq!(rules(&plan, Place::DockerUser, Family::V6, Keeping::Sets).len(), 1);
     }
 
     #[test]

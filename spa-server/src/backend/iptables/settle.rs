@@ -155,7 +155,7 @@ impl Iptables {
     fn waiting(&self) -> impl Iterator<Item = String> {
         let lacking = self.installed.iter().filter(|((_, place), installed)| {
             let has_hook = installed.found.has_hook;
-            self.plan.wants(*place) && !has_hook
+            self.plan.services_at(*place).next().is_some() && !has_hook
         });
         lacking.map(|((family, place), _)| {
             format!(

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use super::place::Place;
 use super::set::SetId;
 use super::{Nftables, fault};
-use crate::backend::ends::{compare, opening, wanted_in};
-use crate::backend::{BackendError, Door, Opening, Repairs};
+use crate::backend::ends::{compare, opening, shut_out, wanted_in};
+use crate::backend::plan::BANNED;
+use crate::backend::{BackendError, Door, Opening, Repairs, ShutOut};
 use crate::netlink::{Element, Family};
 
 /// What the self-test puts in; the kernel takes no packet from a multicast address.
@@ -118,6 +119,35 @@ impl Nftables {
             .collect()
     }
 
+    /// Shuts a network out for so many seconds.
+    pub(super) fn ban_for(&mut self, network: IpNet, seconds: u32) -> Result<(), BackendError> {
+        let set = SetId::of(BANNED, &network);
+        if self.line.put(&self.place(), &set, network, seconds)? {
+            return Ok(());
+        }
+        if let Some(error) = self.settle(&mut Repairs::default()).pop() {
+            return Err(error);
+        }
+        let is_in = self.line.put(&self.place(), &set, network, seconds)?;
+        is_in
+            .then_some(())
+            .ok_or_else(|| fault(format!("there is no set {}", set.name())))
+    }
+
+    /// Lets a network in again.
+    pub(super) fn let_in(&mut self, network: IpNet) -> Result<(), BackendError> {
+        self.line.take(&self.place(), &SetId::of(BANNED, &network), network)
+    }
+
+    /// Who is shut out.
+    pub(super) fn list_bans(&mut self) -> Result<Vec<ShutOut>, BackendError> {
+        let mut bans = Vec::new();
+        for set in self.sets.iter().filter(|set| set.is_ban()).cloned().collect::<Vec<_>>() {
+            bans.extend(self.line.elements(&self.place(), &set)?.into_iter().map(shut_out));
+        }
+        Ok(bans)
+    }
+
     /// Puts a probe into every set, reads it back and takes it out.
     pub(super) fn probe(&mut self) -> Result<(), BackendError> {
         let place = self.place();
@@ -159,7 +189,11 @@ impl Nftables {
     }
 
     fn door_sets(&self) -> Vec<SetId> {
-        self.sets.iter().filter(|set| !set.is_allow()).cloned().collect()
+        self.sets
+            .iter()
+            .filter(|set| !set.is_allow() && !set.is_ban())
+            .cloned()
+            .collect()
     }
 
     fn is_guest(&self, service: &str, net: &IpNet) -> bool {

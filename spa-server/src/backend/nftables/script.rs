@@ -110,8 +110,14 @@ impl Judged {
 /// The rules of the own chain in their order.
 #[must_use]
 pub fn rules(plan: &Plan, sets: &BTreeSet<SetId>) -> Vec<String> {
-    let steps: [Step; 5] = [loopback, established, always, granted, dropped];
-    step_by_step(&steps, &plan.services.iter().collect::<Vec<_>>(), |step, service| {
+    let mut rules = walk(plan, sets, &[loopback, established, always]);
+    rules.extend(sets.iter().filter(|set| set.is_ban()).map(|set| banned(sets, set)));
+    rules.extend(walk(plan, sets, &[granted, dropped]));
+    rules
+}
+
+fn walk(plan: &Plan, sets: &BTreeSet<SetId>, steps: &[Step]) -> Vec<String> {
+    step_by_step(steps, &plan.services.iter().collect::<Vec<_>>(), |step, service| {
         let judged = judged(service);
         judged
             .iter()
@@ -184,13 +190,34 @@ fn dropped(_: &Plan, _: &BTreeSet<SetId>, service: &Guarded, judged: &Judged) ->
 }
 
 fn from_set(set: &SetId, judged: &Judged) -> String {
-    let protocol = protocol_of(set.family);
-    let mask = if set.is_of_hosts() {
-        String::new()
-    } else {
-        format!(" & {}", set.mask())
+    format!("{} @{} {} accept", source(set), set.name(), judged.words)
+}
+
+/// Whoever is shut out, whatever he comes for: but not what this host began itself, nor neighbour discovery, nor who is
+/// always allowed, should somebody else have put him there.
+fn banned(sets: &BTreeSet<SetId>, set: &SetId) -> String {
+    let neighbours = match set.family {
+        Family::V4 => "",
+        Family::V6 => " meta l4proto != ipv6-icmp",
     };
-    format!("{protocol} saddr{mask} @{} {} accept", set.name(), judged.words)
+    let allowed = sets
+        .iter()
+        .filter(|allow| allow.is_allow() && allow.family == set.family);
+    let spared = allowed.fold(String::new(), |spared, allow| {
+        format!("{spared} {} != @{}", source(allow), allow.name())
+    });
+    let (source, name) = (source(set), set.name());
+    format!("iif != lo{neighbours} ct state new,invalid,untracked{spared} {source} @{name} drop")
+}
+
+/// What of a packet is looked up in a set.
+fn source(set: &SetId) -> String {
+    let protocol = protocol_of(set.family);
+    if set.is_of_hosts() {
+        format!("{protocol} saddr")
+    } else {
+        format!("{protocol} saddr & {}", set.mask())
+    }
 }
 
 fn protocol_of(family: Family) -> &'static str {
@@ -338,6 +365,30 @@ mod tests {
         ip6 saddr & ffff:ffff:ffff:ffff:: @spa6-db/64 tcp dport 5432 accept
         ip6 saddr @spa6-db tcp dport 5432 accept
         tcp dport 5432 drop
+        "#);
+    }
+
+    #[test]
+    fn who_is_shut_out_comes_behind_always_allow_and_before_grants() {
+        let ssh = guarded("ssh", &[(Protocol::Tcp, 22, 22)]);
+        let plan = Plan {
+            bans: true,
+            ..plan(vec![ssh], &["192.0.2.0/28", "2001:db8::1/128"])
+        };
+        assert_snapshot!(rules(&plan, &needed(&plan)).join("\n"), @r#"
+        iif lo tcp dport 22 accept
+        tcp dport 22 ct state established accept
+        ip saddr 192.0.2.0/28 tcp dport 22 accept
+        ip6 saddr 2001:db8::1/128 tcp dport 22 accept
+        ip saddr & 255.255.255.240 @spa4-allow/28 tcp dport 22 accept
+        ip saddr @spa4-allow tcp dport 22 accept
+        ip6 saddr @spa6-allow tcp dport 22 accept
+        iif != lo ct state new,invalid,untracked ip saddr & 255.255.255.240 != @spa4-allow/28 ip saddr != @spa4-allow ip saddr @spa4-ban drop
+        iif != lo meta l4proto != ipv6-icmp ct state new,invalid,untracked ip6 saddr != @spa6-allow ip6 saddr & ffff:ffff:ffff:ffff:: @spa6-ban/64 drop
+        iif != lo meta l4proto != ipv6-icmp ct state new,invalid,untracked ip6 saddr != @spa6-allow ip6 saddr @spa6-ban drop
+        ip saddr @spa4-ssh tcp dport 22 accept
+        ip6 saddr @spa6-ssh tcp dport 22 accept
+        tcp dport 22 drop
         "#);
     }
 

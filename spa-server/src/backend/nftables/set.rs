@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::backend::plan::{Plan, RESERVED, set_name, set_prefix};
+use crate::backend::plan::{BANNED, Plan, RESERVED, set_name, set_prefix};
 use crate::netlink::Family;
 use crate::netlink::ruleset::{Set, key_len};
 
@@ -83,6 +83,12 @@ impl SetId {
         self.service == RESERVED
     }
 
+    /// Whether it holds who is shut out.
+    #[must_use]
+    pub fn is_ban(&self) -> bool {
+        self.service == BANNED
+    }
+
     /// The mask of its networks, as nft writes it.
     #[must_use]
     pub fn mask(&self) -> String {
@@ -108,7 +114,20 @@ pub fn needed(plan: &Plan) -> BTreeSet<SetId> {
         .chain([RESERVED])
         .flat_map(|name| Family::BOTH.map(|family| SetId::of_hosts(name, family)));
     let allowed = plan.always_allow.iter().map(|net| SetId::of(RESERVED, net));
-    hosts.chain(allowed).collect()
+    let banned = plan.bans.then(banned).into_iter().flatten();
+    hosts.chain(allowed).chain(banned).collect()
+}
+
+/// The sets of who is shut out: of IPv6 hosts alone, or with their networks.
+#[must_use]
+pub fn banned() -> [SetId; 3] {
+    let of_networks = SetId {
+        family: Family::V6,
+        service: BANNED.to_owned(),
+        prefix_len: crate::scan::IPV6_PREFIX,
+    };
+    let [v4, v6] = Family::BOTH.map(|family| SetId::of_hosts(BANNED, family));
+    [v4, v6, of_networks]
 }
 
 #[cfg(test)]

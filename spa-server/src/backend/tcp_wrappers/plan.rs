@@ -14,13 +14,18 @@ use crate::backend::BackendError;
 use crate::backend::place::{self, Content};
 use crate::config::{BackendKind, Config};
 
+/// libwrap's word for them.
+const EVERY_DAEMON: &str = "ALL";
+
 /// Everything that the files follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Where the block belongs.
     pub hosts_allow: PathBuf,
-    /// What is asked when hosts.allow lets nobody in; only ever read.
+    /// What is asked when hosts.allow lets nobody in. Only read, unless scanners are shut out.
     pub hosts_deny: PathBuf,
+    /// Scanners are shut out.
+    pub bans: bool,
     /// Where pattern files lie; absolute, and fit to stand in hosts.allow.
     pub folder: PathBuf,
     /// Where what was done is remembered.
@@ -40,6 +45,8 @@ pub struct Plan {
 pub struct Record {
     /// Files with a block.
     pub hosts_allow: BTreeSet<PathBuf>,
+    /// Files with a block that shuts scanners out.
+    pub hosts_deny: BTreeSet<PathBuf>,
     /// Those of them that were not there before.
     pub created: BTreeSet<PathBuf>,
     /// The daemon of each service, at last.
@@ -65,6 +72,7 @@ impl Plan {
         Self {
             hosts_allow: config.tcp_wrappers.hosts_allow.clone(),
             hosts_deny: config.tcp_wrappers.hosts_deny.clone(),
+            bans: config.bans(),
             daemons: daemons.collect(),
             always_allow: config.lock_out.always_allow.iter().copied().collect(),
             ..Self::at(paths)
@@ -83,6 +91,8 @@ impl Plan {
         let record = Record::load(&plan.record)?;
         Ok(Self {
             hosts_allow: record.hosts_allow.iter().next().cloned().unwrap_or_default(),
+            hosts_deny: record.hosts_deny.iter().next().cloned().unwrap_or_default(),
+            bans: !record.hosts_deny.is_empty(),
             daemons: record.daemons,
             retired: record.retired,
             always_allow: record.always_allow,
@@ -126,6 +136,22 @@ impl Plan {
             file: self.file(daemon),
         };
         daemons.into_iter().map(line).collect()
+    }
+
+    /// The lines of the block in hosts.deny.
+    #[must_use]
+    pub fn deny_lines(&self) -> Vec<Line> {
+        let line = || Line {
+            daemon: EVERY_DAEMON.to_owned(),
+            file: self.banned_file(),
+        };
+        self.bans.then(line).into_iter().collect()
+    }
+
+    /// The pattern file of who is shut out; no daemon of a service has this name.
+    #[must_use]
+    pub fn banned_file(&self) -> PathBuf {
+        self.file(EVERY_DAEMON)
     }
 
     /// The pattern file of a daemon.
@@ -179,12 +205,24 @@ impl Record {
         if record.hosts_allow.insert(plan.hosts_allow.clone()) && !plan.hosts_allow.exists() {
             record.created.insert(plan.hosts_allow.clone());
         }
+        if plan.bans && record.hosts_deny.insert(plan.hosts_deny.clone()) && !plan.hosts_deny.exists() {
+            record.created.insert(plan.hosts_deny.clone());
+        }
         if record == before {
             return Ok(());
         }
-        let refused = |error: io::Error| fault(format!("{}: {error}", plan.record.display()));
-        let text = serde_json::to_vec(&record).map_err(io::Error::other).map_err(refused)?;
-        place::replace(&plan.record, &Content::new(text, 0o600)).map_err(refused)
+        record.save(&plan.record)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub fn save(&self, file: &Path) -> Result<(), BackendError> {
+        let refused = |error: io::Error| fault(format!("{}: {error}", file.display()));
+        let text = serde_json::to_vec(self).map_err(io::Error::other).map_err(refused)?;
+        place::replace(file, &Content::new(text, 0o600)).map_err(refused)
     }
 }
 

@@ -27,6 +27,7 @@ impl Host {
     fn plan(&self, always_allow: &[&str]) -> Plan {
         Plan {
             hosts_allow: self.path("hosts.allow"),
+            bans: false,
             hosts_deny: self.path("hosts.deny"),
             folder: self.path("run/wrappers"),
             record: self.path("state/tcp-wrappers.json"),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use spa_keys::{Exit, Failure, Paths};
 use spa_proto::UnixTime;
 
+use super::super::decoys;
 use super::{ipset_finding, not_looked, report, trial, unknown, unread};
 use crate::backend::BackendError;
 use crate::backend::existing::Listener;
@@ -162,6 +163,7 @@ fn findings(code: Code) -> Vec<Finding> {
         Code::IdleKey => [
             firewalled("ports = [\"tcp/22\"]\nuser = \"nobody\""),
             format!("{}[nftables]\n", firewalled("")),
+            format!("{}[scan-guard]\nban-for = \"1h\"\n", firewalled("ports = [\"tcp/22\"]")),
         ]
         .iter()
         .flat_map(|text| of(text))
@@ -179,11 +181,27 @@ fn findings(code: Code) -> Vec<Finding> {
             &service("command", "open = [\"/bin/vpn\", \"{end}\"]\nuser = \"vpn\""),
             Some(&["root".to_owned()]),
         )),
+        // [scan-guard]
+        Code::BadMode => guarded("mode = \"block\""),
+        Code::BadDecoy => guarded("decoys = [\"udp/53\", \"tcp/1-9\", \"tcp/23\", \"tcp/23\", \"23\"]"),
+        Code::TooManyDecoys => {
+            let decoys: Vec<String> = (101..118).map(|port| format!("\"tcp/{port}\"")).collect();
+            guarded(&format!("decoys = [{}]", decoys.join(", ")))
+        }
+        Code::DecoyInUse => {
+            let mut found = guarded("decoys = [\"tcp/22\"]");
+            found.push(decoys::finding(23));
+            found
+        }
+        Code::OutOfRange => guarded("report-at = 1\nban-at = 2000\nbans-a-minute = 0"),
+        Code::ReportAfterBan => guarded("report-at = 12"),
+        Code::LongDuration => guarded("forget = \"2d\"\nban-for = \"30d\""),
+        Code::NoBanBackend => of(&(service("command", "open = [\"/bin/vpn\"]") + "[scan-guard]\nmode = \"ban\"\n")),
+        Code::BanCosts => guarded("mode = \"ban\"\nban-for = \"15m\"\nbans-at-once = 50"),
         // The file
         Code::Syntax => of("[gateway\n"),
         Code::UnknownKey => of("[gateway]\nhots = \"gw\"\n[listne]\n"),
         Code::WrongType => of("gateway = 1\nlisten.ports = 62201\n"),
-        Code::NotYet => of("[scan-guard]\nmode = \"ban\"\n"),
         Code::NoFile => either(Config::load(Path::new("/nonexistent/server.toml"))),
         Code::NoPermission => {
             vec![unreadable(
@@ -325,6 +343,10 @@ fn either(loaded: Result<(Config, Vec<Finding>), Vec<Finding>>) -> Vec<Finding> 
 
 fn of(text: &str) -> Vec<Finding> {
     either(Config::from_text("server.toml", text))
+}
+
+fn guarded(keys: &str) -> Vec<Finding> {
+    of(&format!("{}[scan-guard]\n{keys}\n", firewalled("ports = [\"tcp/22\"]")))
 }
 
 const FIXED: &str = "knocks = [\"7311/tcp\", \"15002/udp\", \"9040/tcp\"]";

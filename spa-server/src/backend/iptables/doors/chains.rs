@@ -2,6 +2,7 @@
 //!
 //! The kernel ends nothing here: the ends are kept in memory, and whoever holds the grants closes them.
 
+mod banned;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +14,10 @@ use super::Doors;
 use super::compare::{probe, wanted_in, whole_seconds};
 use super::guests::GUEST_TIME_S;
 use crate::backend::iptables::mark::{Mark, Marker};
-use crate::backend::iptables::plan::{Guarded, Plan, chain_name, service_of};
+use crate::backend::iptables::plan::{BANNED, Guarded, Plan, chain_name, service_of};
 use crate::backend::iptables::rules::Keeping;
 use crate::backend::iptables::{fault, tools};
-use crate::backend::{BackendError, Door, Opening, Repairs};
+use crate::backend::{BackendError, Door, Opening, Repairs, ShutOut};
 use crate::config::LONGEST_DURATION;
 use crate::netlink::Family;
 use text::{Saved, grant_rules, nets, removal, restore};
@@ -29,6 +30,7 @@ pub struct Chains {
     /// Why there are no sets.
     why: String,
     kept: BTreeMap<(Family, String), Kept>,
+    banned: BTreeMap<Family, BTreeSet<IpNet>>,
     marker: Marker,
 }
 
@@ -58,6 +60,7 @@ impl Chains {
         Self {
             why,
             kept: BTreeMap::new(),
+            banned: BTreeMap::new(),
             marker: Marker::default(),
         }
     }
@@ -207,7 +210,11 @@ impl Doors for Chains {
             .services
             .iter()
             .map(|service| self.ensure_one(service, family, &mut saved));
-        Ok(lacks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        let mut lacks: Vec<String> = lacks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        if plan.bans {
+            lacks.extend(self.ensure_banned(family, &mut saved)?);
+        }
+        Ok(lacks)
     }
 
     fn open(&mut self, plan: &Plan, opening: &Opening) -> Result<(), BackendError> {
@@ -282,6 +289,13 @@ impl Doors for Chains {
             }
             kept.mark = mark;
         }
+        if plan.bans {
+            let saved = match &mut saved {
+                Some(saved) => saved,
+                none => none.insert(Saved::parse(&tools::save(family, TABLE)?)),
+            };
+            return Ok(self.is_banned_settled(family, saved));
+        }
         Ok(true)
     }
 
@@ -307,10 +321,23 @@ impl Doors for Chains {
         Ok(())
     }
 
+    fn ban(&mut self, _: &Plan, network: IpNet, _: u32) -> Result<(), BackendError> {
+        self.change_banned(Family::of(&network), |banned| banned.insert(network))
+    }
+
+    fn unban(&mut self, _: &Plan, network: IpNet) -> Result<(), BackendError> {
+        self.change_banned(Family::of(&network), |banned| banned.remove(&network))
+    }
+
+    fn bans(&mut self, family: Family) -> Result<Vec<ShutOut>, BackendError> {
+        self.list_banned(family)
+    }
+
     fn sweep(&mut self, plan: &Plan, families: &[Family], _: Duration) -> Vec<BackendError> {
         let is_kept = |service: &str| plan.services.iter().any(|own| own.name == service);
         self.kept.retain(|(_, service), _| is_kept(service));
-        let keep = plan.services.iter().map(|service| chain_name(&service.name)).collect();
+        let services = plan.services.iter().map(|service| chain_name(&service.name));
+        let keep = services.chain(plan.bans.then(|| chain_name(BANNED))).collect();
         sweep_chains(families, &keep)
     }
 }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::Doors;
-use super::compare::{compare, is_ending, opening, wanted_in, whole_seconds};
+use super::compare::{compare, is_ending, opening, shut_out, wanted_in, whole_seconds};
 use super::guests::{GUEST_TIME_S, Guests};
 use crate::backend::iptables::fault;
-use crate::backend::iptables::plan::{Plan, allow_set, set_name};
+use crate::backend::iptables::plan::{Plan, allow_set, ban_set, set_name};
 use crate::backend::iptables::rules::Keeping;
-use crate::backend::{BackendError, Door, Opening, Repairs};
+use crate::backend::{BackendError, Door, Opening, Repairs, ShutOut};
 use crate::netlink::Element;
 use crate::netlink::Family;
 use crate::netlink::ipset::{Creation, Ipset, SET_TYPE, Set};
@@ -141,6 +141,19 @@ impl Doors for Sets {
 
     fn probe(&mut self, plan: &Plan, family: Family) -> Result<(), BackendError> {
         self.probe_sets(plan, family)
+    }
+
+    fn ban(&mut self, _: &Plan, network: IpNet, seconds: u32) -> Result<(), BackendError> {
+        Ok(self.ipset()?.add(&ban_set(Family::of(&network)), network, seconds)?)
+    }
+
+    fn unban(&mut self, _: &Plan, network: IpNet) -> Result<(), BackendError> {
+        Ok(self.ipset()?.remove(&ban_set(Family::of(&network)), network)?)
+    }
+
+    fn bans(&mut self, family: Family) -> Result<Vec<ShutOut>, BackendError> {
+        let set = self.look(&ban_set(family))?.unwrap_or_default();
+        Ok(set.elements.into_iter().map(shut_out).collect())
     }
 
     fn sweep(&mut self, plan: &Plan, families: &[Family], patience: Duration) -> Vec<BackendError> {
