@@ -615,7 +615,7 @@ fn a_ban_is_an_element_that_ends_by_itself() {
         for network in ["203.0.113.5/32", "2001:db8:2::/64", "2001:db8:3::7/128"] {
             let banned = Banned {
                 network: network.parse().unwrap(),
-                remaining: Duration::from_secs(600),
+                remaining: Duration::from_mins(10),
             };
             backend.ban(&banned).unwrap();
             backend.ban(&banned).unwrap();
