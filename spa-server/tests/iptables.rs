@@ -469,7 +469,7 @@ fn shuts_out_and_lets_in_again(make: fn(Plan) -> Iptables, ends: bool) {
     for network in ["203.0.113.5/32", "2001:db8:2::/64", "2001:db8:3::7/128"] {
         let banned = Banned {
             network: network.parse().unwrap(),
-            remaining: Duration::from_secs(600),
+            remaining: Duration::from_mins(10),
         };
         backend.ban(&banned).unwrap();
         backend.ban(&banned).unwrap();
@@ -521,7 +521,7 @@ fn where_rules_are_written_anew_bans_that_were_flushed_come_back() {
         backend.protect().unwrap();
         let banned = Banned {
             network: "203.0.113.5/32".parse().unwrap(),
-            remaining: Duration::from_secs(600),
+            remaining: Duration::from_mins(10),
         };
         backend.ban(&banned).unwrap();
         run("iptables", &["-F", "SPA-ban"]);

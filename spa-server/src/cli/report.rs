@@ -40,7 +40,9 @@ pub(super) fn status(answer: &Value) -> String {
     line(&mut out, "refused", &counts(&answer["refused"], true));
     line(&mut out, "dropped", &counts(&answer["dropped"], true));
     line(&mut out, "forwarded", &answer["forwarded"].to_string());
-    line(&mut out, "scans", &scans(&answer["scans"]));
+    if !answer["scans"].is_null() {
+        line(&mut out, "scans", &scans(&answer["scans"]));
+    }
     let sequences = &answer["sequences"];
     if !sequences.is_null() {
         let (opened, failed) = (&sequences["opened"], &sequences["failed"]);
@@ -56,9 +58,6 @@ pub(super) fn status(answer: &Value) -> String {
 
 /// A scan on each line below how the guard stands.
 fn scans(scans: &Value) -> String {
-    if scans["mode"] == "off" {
-        return "not watched".into();
-    }
     let scan = |scan: &Value| {
         let ports: Vec<_> = scan["ports"].as_array().into_iter().flatten().map(text).collect();
         let state = match (scan["over"] == true, scan["banned"] == true) {

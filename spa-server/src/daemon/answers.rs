@@ -83,7 +83,7 @@ impl Daemon {
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
-        json!({
+        let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "started": format_time(self.started),
@@ -104,9 +104,13 @@ impl Daemon {
                 "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
             },
             "forwarded": load(&counters.forwarded),
-            "scans": self.scans(),
-            "sequences": self.sequence_state(),
-        })
+        });
+        // Off unless written: their keys are there with them.
+        let more = [("scans", self.scans()), ("sequences", self.sequence_state())];
+        for (key, facts) in more.into_iter().filter_map(|(key, facts)| Some((key, facts?))) {
+            status[key] = facts;
+        }
+        status
     }
 
     fn config_state(&self) -> Value {

@@ -23,16 +23,16 @@ pub(super) struct UnbanParameters {
 
 impl Daemon {
     /// Of status.
-    pub(super) fn scans(&self) -> Value {
-        let mode = self.config.guard.as_ref().map(|guard| guard.mode.to_string());
+    pub(super) fn scans(&self) -> Option<Value> {
+        let mode = self.config.guard.as_ref()?.mode.to_string();
         let told: Vec<Value> = self.guard.told().iter().rev().map(|told| self.scan(told)).collect();
-        json!({
-            "mode": mode.as_deref().unwrap_or("off"),
+        Some(json!({
+            "mode": mode,
             "noticed": told,
             "bans": self.guard.bans().count(),
             "decoys": self.guard.decoys().map(|port| format!("tcp/{port}")).collect::<Vec<_>>(),
             "dropped": self.guard.unheard(),
-        })
+        }))
     }
 
     fn scan(&self, told: &Told) -> Value {

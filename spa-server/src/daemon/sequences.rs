@@ -372,19 +372,19 @@ impl Daemon {
     }
 
     /// For status; none where no sequence is configured.
-    pub(super) fn sequence_state(&self) -> Value {
+    pub(super) fn sequence_state(&self) -> Option<Value> {
         let watch = &self.sequences;
         if watch.sequences.is_empty() {
-            return Value::Null;
+            return None;
         }
         let counters = watch.watched.counters();
-        json!({
+        Some(json!({
             "sequences": self.config.sequences.iter().map(|sequence| &sequence.name).collect::<Vec<_>>(),
             "opened": watch.opened,
             "failed": counters.failed.load(Relaxed),
             "probes": counters.probes.load(Relaxed),
             "sources": watch.watched.judge().tracker.sources(),
             "dropped": { "kernel": counters.kernel.load(Relaxed), "queue": counters.queue.load(Relaxed) },
-        })
+        }))
     }
 }
