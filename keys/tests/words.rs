@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use spa_keys::directory::EnrollError;
 use spa_keys::file::FileError;
 use spa_keys::profile::{Profile, ProfileError, ProfileName, ProfileNameError};
-use spa_keys::{ControlError, Exit, Failure, Invite, Spent};
+use spa_keys::{ControlError, Exit, Failure, Invite, Spent, SpentBy};
 use spa_proto::{PublicKey, UnixTime};
 
 fn path() -> PathBuf {
@@ -228,12 +228,16 @@ fn the_daemon() {
 
 #[test]
 fn enrollments() {
-    let spent = Spent {
-        at: UnixTime::from_secs(1),
-        public_key: PublicKey([1; 32]),
+    let public_key = PublicKey([1; 32]);
+    let by = SpentBy::Device {
+        public_key,
         psk_digest: [2; 32],
     };
-    let fingerprint = spa_keys::text::fingerprint(&spent.public_key);
+    let spent = Spent {
+        at: UnixTime::from_secs(1),
+        by,
+    };
+    let fingerprint = spa_keys::text::fingerprint(&public_key);
     let before = EnrollError::SpentBefore { spent };
     assert_eq!(
         before.to_string(),

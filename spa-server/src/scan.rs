@@ -3,7 +3,7 @@
 //!
 //! A packet proves nothing about its source, so packets count by breadth alone: how many different ports they touch.
 //! Whoever answers from the address that he claims, by completing a TCP handshake with a decoy, counts by number. The
-//! score leaks away with time; memory is bounded however many sources come ([`suspects`]).
+//! score leaks away with time; memory is bounded however many sources come ([`Suspects`]).
 
 use std::fmt;
 use std::hash::BuildHasher;
