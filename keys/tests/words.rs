@@ -25,7 +25,8 @@ fn os(kind: io::ErrorKind) -> FileError {
     }
 }
 
-fn told(failure: Failure) -> (Exit, String) {
+fn told(error: impl Into<Failure>) -> (Exit, String) {
+    let failure = error.into();
     (failure.exit, failure.to_string())
 }
 
@@ -108,7 +109,7 @@ fn files() {
             std::error::Error::source(&error).is_some(),
             matches!(error, FileError::Io { .. })
         );
-        assert_eq!(told(error.into()), (exit, words.into()));
+        assert_eq!(told(error), (exit, words.into()));
     }
 }
 
@@ -161,7 +162,7 @@ fn profiles() {
         ),
     ];
     for (error, exit, words) in expected {
-        assert_eq!(told(error.into()), (exit, words.into()));
+        assert_eq!(told(error), (exit, words.into()));
     }
     assert!(
         ProfileNameError
@@ -222,7 +223,7 @@ fn the_daemon() {
         ),
     ];
     for (error, exit, words) in expected {
-        assert_eq!(told(error.into()), (exit, words.into()));
+        assert_eq!(told(error), (exit, words.into()));
     }
 }
 
@@ -244,13 +245,10 @@ fn enrollments() {
         format!("the invite was spent before, for the key {fingerprint}")
     );
     let taken = EnrollError::NameTaken { path: path() };
-    assert_eq!(
-        told(taken.into()),
-        (Exit::Failed, "error: /f is another client's".into())
-    );
+    assert_eq!(told(taken), (Exit::Failed, "error: /f is another client's".into()));
     let file = EnrollError::from(FileError::Exists { path: path() });
     assert_eq!(file.to_string(), "/f exists already");
-    assert_eq!(told(file.into()).0, Exit::Failed);
+    assert_eq!(told(file).0, Exit::Failed);
     assert!(
         Invite::parse("name = 1")
             .unwrap_err()

@@ -47,7 +47,8 @@ pub struct Scene<'a> {
 struct Effect {
     key: GrantKey,
     before: Option<Hold>,
-    closes: bool,
+    /// The door and its end; nothing for a close.
+    opens: Option<(Door, Duration)>,
     id: u64,
 }
 
@@ -78,7 +79,7 @@ pub struct Truth {
     credit: BTreeMap<usize, (Duration, Duration)>,
     /// The latest wall clock at which something of a person was accepted.
     latest: BTreeMap<usize, UnixTime>,
-    /// The greatest end that a door ever had in this boot.
+    /// The greatest end that a door had in this boot by a request that was durable.
     limits: BTreeMap<Door, Duration>,
     /// When the gateway's clock last went back.
     pub set_back: u64,
@@ -246,15 +247,12 @@ impl Truth {
             changed: timestamp,
             step: self.step,
         };
-        if let Some(end) = end {
-            let limit = self.limits.entry(door(&key, &hold)).or_default();
-            *limit = end.max(*limit);
-        }
+        let door = door(&key, &hold);
         let before = self.holds.insert(key.clone(), hold);
         self.batch.push(Effect {
             key,
             before,
-            closes: end.is_none(),
+            opens: end.map(|end| (door, end)),
             id,
         });
     }
@@ -267,8 +265,13 @@ impl Truth {
                 self.stored.insert(key.clone(), self.holds[key].clone());
             }
             self.durable = self.order.len();
-            let opening = self.batch.iter().filter(|effect| !effect.closes);
-            self.opened.extend(opening.map(|effect| effect.id));
+            for effect in &self.batch {
+                if let Some((door, end)) = &effect.opens {
+                    self.opened.insert(effect.id);
+                    let limit = self.limits.entry(door.clone()).or_default();
+                    *limit = (*end).max(*limit);
+                }
+            }
         }
         match fate {
             Fate::Done => self.owed.clear(),
@@ -285,7 +288,7 @@ impl Truth {
         for key in keys {
             let mut own = batch.iter().enumerate().filter(|(_, effect)| effect.key == key);
             let (_, first) = own.clone().next().unwrap();
-            let Some((at, _)) = own.rfind(|(_, effect)| effect.closes) else {
+            let Some((at, _)) = own.rfind(|(_, effect)| effect.opens.is_none()) else {
                 put(&mut self.holds, key, first.before.clone());
                 continue;
             };
@@ -318,7 +321,7 @@ impl Truth {
 
     /// What the batch has opened so far.
     pub fn opening(&self) -> Vec<GrantKey> {
-        let opening = self.batch.iter().filter(|effect| !effect.closes);
+        let opening = self.batch.iter().filter(|effect| effect.opens.is_some());
         opening.map(|effect| effect.key.clone()).collect()
     }
 
