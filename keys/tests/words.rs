@@ -140,7 +140,7 @@ fn profiles() {
                 path: path(),
             },
             Exit::Failed,
-            "error: there is a profile home already, and it was not made from this invite: /f\n  try: another name with --profile NAME",
+            "error: there is a profile home already, and it was not made from this invite: /f\n  try: another name with --profile NAME, or --replace, which keeps the old one",
         ),
         (
             ProfileError::File(FileError::Exists { path: path() }),

@@ -100,7 +100,7 @@ fn frames_and_enrollments_say_what_is_wrong_with_them() {
             "an IPv4 header whose lengths contradict each other",
         ),
         (ip(IpError::Fragment), "a fragment"),
-        (ip(IpError::Protocol { protocol: 6 }), "protocol 6 is not UDP"),
+        (ip(IpError::Protocol { protocol: 6 }), "protocol 6 does not belong here"),
         (
             udp(UdpError::HeaderCut { have: 3 }),
             "a UDP header cut short at 3 octets",

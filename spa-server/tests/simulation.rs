@@ -66,7 +66,9 @@ fn a_hundred_thousand_steps() {
 
 #[test]
 fn a_thousand_steps_on_a_real_disk() {
-    let folder = tempfile::tempdir().unwrap();
+    // As `spa-server init` makes state/.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let folder = tempfile::Builder::new().permissions(private).tempdir().unwrap();
     let tally = play(Disk::real(folder.path()), 3_000);
     assert!(tally.opened > 30 && tally.crashes > 2);
 }

@@ -91,7 +91,7 @@ fn what_was_committed_is_there_after_opening_again() {
 /// As an older version left it.
 #[test]
 fn tables_that_came_later_are_made() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let key = PublicKey([1; 32]);
     let mut state = State::create(dir.path(), lock(dir.path())).unwrap();
     assert!(state.began().unwrap().is_some());

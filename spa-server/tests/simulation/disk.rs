@@ -92,7 +92,11 @@ impl Disk {
     pub fn restore(&self, snapshot: &Snapshot) {
         match (self, snapshot) {
             (Self::Played(image), Snapshot::Played(old)) => image.borrow_mut().clone_from(old),
-            (Self::Real(folder), Snapshot::Real(old)) => std::fs::write(folder.join("record.redb"), old).unwrap(),
+            (Self::Real(folder), Snapshot::Real(old)) => {
+                let record = folder.join("record.redb");
+                std::fs::write(&record, old).unwrap();
+                std::fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            }
             _ => unreachable!("a disk has its own snapshots"),
         }
     }
