@@ -5,6 +5,7 @@
 mod changes;
 pub mod code;
 mod command;
+mod defaults;
 mod durations;
 pub mod finding;
 mod findings;
@@ -39,10 +40,10 @@ use spa_proto::sequence::{Rolling, Stage};
 
 pub use changes::changes;
 pub use code::Code;
+pub use defaults::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use finding::{Finding, Level};
 #[cfg(test)]
 pub(crate) use load::check as check_text;
-pub use load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};

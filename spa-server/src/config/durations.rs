@@ -7,9 +7,9 @@ use toml::Spanned;
 
 use super::LONGEST_DURATION;
 use super::code::Code;
+use super::defaults::{DEFAULT_DURATION, DEFAULT_MAX_DURATION};
 use super::finding::Finding;
 use super::findings::Findings;
-use super::load::{DEFAULT_DURATION, DEFAULT_MAX_DURATION};
 use super::raw::{RawService, Text};
 use spa_keys::units::{format_duration, parse_duration};
 

@@ -4,9 +4,9 @@ use toml::Spanned;
 
 use super::Listen;
 use super::code::Code;
+use super::defaults::DEFAULT_PORT;
 use super::finding::Finding;
 use super::findings::Findings;
-use super::load::DEFAULT_PORT;
 use super::raw::{RawListen, Text};
 
 /// A capture filter grows with each port.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::Spanned;
 
@@ -12,13 +11,6 @@ use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
 use super::source::Source;
 use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, read, scan_guard, sequence, service};
-
-/// The UDP port that knocks go to unless told.
-pub const DEFAULT_PORT: u16 = 62201;
-/// How long a door stands open unless told.
-pub const DEFAULT_DURATION: Duration = Duration::from_secs(30);
-/// How long a client may ask for unless told.
-pub const DEFAULT_MAX_DURATION: Duration = Duration::from_hours(8);
 
 impl Config {
     /// Reads and checks a file: what was meant and the warnings about it.
