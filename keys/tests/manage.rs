@@ -172,7 +172,7 @@ fn a_rotation_from_beginning_to_end() {
     gateway.enroll(&text("anna.2"));
     gateway.enroll(&text("bob.2"));
     let anna = gateway.client("anna.2");
-    assert_eq!(anna.terms.replaces.as_ref().unwrap().as_str(), "anna");
+    assert_eq!(anna.terms.replaces, Some(gateway.client("anna").public_key));
     assert_eq!(anna.terms.policy, gateway.client("anna").terms.policy, "the same terms");
     gateway.knocked("anna.2", &new, now());
     let at = |name: &str| {
@@ -281,6 +281,57 @@ fn whoever_is_revoked_does_not_come_back_by_a_rotation() {
         .filter(|i| i["state"] == "live")
         .count();
     assert_eq!(live, 0);
+}
+
+#[test]
+fn a_new_name_loses_no_invite() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    gateway.record(&[]);
+    gateway.run(&format!("gateway rotate --out {}", gateway.path("out").display()));
+    gateway.run("rename anna anna-phone");
+    assert_eq!(gateway.progress(), [("anna-phone".into(), "invited".into())]);
+    let withdrawn = "The invite for anna.2, which would have taken its place, is withdrawn.\n";
+    assert_eq!(gateway.run("revoke anna-phone").err, withdrawn);
+    assert_eq!(gateway.json("list")["invites"], json!([]));
+}
+
+#[test]
+fn who_moved_is_invited_by_the_next_rotation() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    let old = gateway.identities().remove(0);
+    gateway.knocked("anna", &old, now());
+    let rotate = |out: &str| gateway.json(&format!("gateway rotate --out {}", gateway.path(out).display()));
+    let new = rotate("first")["identity"].as_str().unwrap().to_owned();
+    gateway.enroll(&fs::read_to_string(gateway.path("first/anna.2.txt")).unwrap());
+    gateway.knocked("anna.2", &new, now());
+    assert_eq!(gateway.run(&format!("gateway drop {old} --remove-replaced")).code, 0);
+    gateway.run("rename anna.2 anna");
+    gateway.add("bob", "");
+    let invites = rotate("second")["invites"].clone();
+    assert_eq!([&invites[0]["replaces"], &invites[1]["replaces"]], ["anna", "bob"]);
+    assert_eq!(gateway.progress().remove(0), ("anna".into(), "invited".into()));
+}
+
+#[test]
+fn whoever_is_removed_does_not_come_back_by_a_rotation() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    gateway.add("bob", "");
+    gateway.add("carol", "");
+    gateway.run(&format!("gateway rotate --out {}", gateway.path("out").display()));
+    let withdrawn = |name| format!("The invite for {name}, which would have taken its place, is withdrawn.\n");
+    assert_eq!(gateway.run("remove anna").err, withdrawn("anna.2"));
+    let bob = fs::read_to_string(gateway.path("clients.d/bob.toml")).unwrap();
+    gateway.write("clients.d/bob.toml", &format!("{bob}colour = \"red\"\n"), 0o600);
+    assert_eq!(gateway.run("remove bob").err, withdrawn("bob.2"));
+    gateway.write("clients.d/carol.toml", "no toml", 0o600);
+    let done = gateway.run("remove carol");
+    let warning = "warning: the key of carol cannot be read; an invite that would take its place stays\n";
+    assert_eq!((done.code, &*done.err), (0, warning));
+    let invites = gateway.json("list")["invites"].clone();
+    assert_eq!(invites.as_array().unwrap().len(), 1, "{invites}");
 }
 
 #[test]

@@ -40,6 +40,13 @@ fn every_key() {
 }
 
 #[test]
+fn the_key_in_a_broken_file() {
+    assert_eq!(Client::key_in(&with("expire = 1\n")), Some(PublicKey([1; 32])));
+    assert_eq!(Client::key_in("psk"), None);
+    assert_eq!(Client::key_in("public-key = \"short\""), None);
+}
+
+#[test]
 fn an_empty_list_opens_nothing() {
     let client = Client::parse(&with("").replace("\"ssh\"", "")).unwrap();
     assert!(client.terms.policy.services.is_empty());

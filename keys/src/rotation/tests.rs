@@ -38,7 +38,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn client(&self, name: &str, key: u8, enrolled: UnixTime, replaces: Option<&str>) {
+    fn client(&self, name: &str, key: u8, enrolled: UnixTime, replaces: Option<u8>) {
         let client = Client {
             public_key: PublicKey([key; 32]),
             psk: Psk::from_bytes(&[9; 32]),
@@ -46,7 +46,7 @@ impl Place {
             enrolled: Some(enrolled),
             revoked: None,
             terms: Terms {
-                replaces: replaces.map(|name| name.parse().unwrap()),
+                replaces: replaces.map(|key| PublicKey([key; 32])),
                 ..Terms::default()
             },
         };
@@ -55,9 +55,9 @@ impl Place {
     }
 
     /// An invite made now, spent for this key where one is given.
-    fn invite(&self, name: &str, replaces: Option<&str>, gateway: Option<PublicKey>, spent: Option<u8>) {
+    fn invite(&self, name: &str, replaces: Option<u8>, gateway: Option<PublicKey>, spent: Option<u8>) {
         let terms = Terms {
-            replaces: replaces.map(|name| name.parse().unwrap()),
+            replaces: replaces.map(|key| PublicKey([key; 32])),
             ..Terms::default()
         };
         let ends = NOW.saturating_add(DAY);
@@ -107,9 +107,9 @@ fn a_client_on_its_way() {
     place.client("alice", 1, days_ago(100), None);
     place.knocked(1, OLD, days_ago(1));
     assert_eq!(place.progress("alice"), Progress::Lagging);
-    place.invite("alice.2", Some("alice"), Some(NEW), None);
+    place.invite("alice.2", Some(1), Some(NEW), None);
     assert_eq!(place.progress("alice"), Progress::Invited);
-    place.client("alice.2", 2, NOW, Some("alice"));
+    place.client("alice.2", 2, NOW, Some(1));
     assert_eq!(place.progress("alice"), Progress::Enrolled);
     place.knocked(2, NEW, days_ago(2));
     assert_eq!(place.progress("alice"), Progress::Enrolled, "the old one knocked later");
@@ -118,6 +118,22 @@ fn a_client_on_its_way() {
     assert_eq!(place.progress("alice"), Progress::Replaced);
     assert_eq!(place.progress("alice.2"), Progress::Moved);
     assert!(place.needs().is_empty());
+}
+
+#[test]
+fn nobody_takes_its_own_place() {
+    let place = Place::new();
+    place.client("alice", 1, days_ago(100), Some(1));
+    assert_eq!(place.progress("alice"), Progress::Lagging);
+}
+
+#[test]
+fn a_name_used_again_has_no_successor() {
+    let place = Place::new();
+    place.client("alice", 3, NOW, None);
+    place.client("alice.2", 2, NOW, Some(1));
+    place.invite("alice.3", Some(1), Some(NEW), None);
+    assert_eq!(place.progress("alice"), Progress::Lagging);
 }
 
 #[test]
