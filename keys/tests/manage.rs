@@ -450,6 +450,10 @@ fn a_client_goes_to_another_gateway() {
 
     let public = here.run("export anna").out;
     assert!(public.starts_with("# on call\n") && !public.contains("psk") && !public.contains("one-time-code"));
+    assert!(
+        public.contains("one-time-digits = 6\n"),
+        "that it needs codes is no secret"
+    );
     assert_eq!(here.run("export anna").out, public, "the same again");
     let secret = here.run("export anna --secrets").out;
     assert_eq!(secret, fs::read_to_string(&file).unwrap());
@@ -470,22 +474,69 @@ fn a_client_goes_to_another_gateway() {
     assert_eq!(there.run(&import).code, 1);
     assert_eq!(there.json(&format!("{import} --replace"))["outcome"], "replaced");
     assert_eq!(there.json("show anna")["label"], "phone");
+}
 
-    there.run("remove anna");
-    there.write("public.toml", &public, 0o644);
-    there.write("anna.psk", &psk(), 0o600);
-    let file = there.path("public.toml").display().to_string();
+#[test]
+fn a_public_text_takes_no_code_away() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "--one-time-code");
+    gateway.add("bob", "");
+    let before = gateway.client("anna");
+    let public = gateway.run("export anna").out;
+    gateway.write("public.toml", &public.replace("\"ssh\"", "\"db\""), 0o644);
+    gateway.write("bob.toml", &gateway.run("export bob").out, 0o644);
+    gateway.write("the.psk", &psk(), 0o600);
+    let import = |file: &str, name: &str| {
+        let (file, psk) = (gateway.path(file), gateway.path("the.psk"));
+        format!("import {} --name {name} --psk-file {}", file.display(), psk.display())
+    };
+    let without_psk = format!("import {} --name anna", gateway.path("public.toml").display());
+    assert_eq!(gateway.run(&without_psk).code, 78, "it has no psk");
+
+    let done = gateway.run(&format!("{} --replace", import("public.toml", "anna")));
+    assert_eq!((done.code, &*done.out), (0, "anna replaced\n"), "{}", done.err);
     assert_eq!(
-        there.run(&format!("import {file} --name anna")).code,
-        78,
-        "it has no psk"
+        done.err,
+        "anna keeps its one-time code; to take it out: spa-keys set anna --one-time-code none\n"
     );
-    let done = there.run(&format!(
-        "import {file} --name anna --psk-file {}",
-        there.path("anna.psk").display()
-    ));
-    assert_eq!(done.code, 0, "{}", done.err);
-    assert_eq!(there.client("anna").psk, here.client("anna").psk);
+    assert_eq!(gateway.client("anna").terms.one_time_code, before.terms.one_time_code);
+    assert_eq!(gateway.client("anna").psk, before.psk);
+    assert_eq!(gateway.run(&import("public.toml", "anna")).out, "anna unchanged\n");
+
+    gateway.run("remove anna");
+    assert_snapshot!(refused(&gateway.run(&import("public.toml", "anna"))), @"
+    78
+    error: DIR/public.toml, line 3, column 19: one-time-digits without one-time-code: write the secret of the codes too, or neither
+      try: spa-keys export anna --out FILE, where it comes from, and import that
+    ");
+    gateway.run("remove bob");
+    assert_eq!(
+        gateway.run(&import("bob.toml", "bob")).out,
+        "bob added\n",
+        "who needs none"
+    );
+}
+
+#[test]
+fn an_import_makes_no_revoked_key_good() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    let out = gateway.path("anna.toml");
+    gateway.run(&format!("export anna --out {}", out.display()));
+    gateway.run("set anna --label another");
+    gateway.run("revoke anna");
+    let import = format!("import {} --replace", out.display());
+    let done = gateway.run(&import);
+    assert_eq!((done.code, &*done.out), (0, "anna replaced\n"));
+    assert_eq!(
+        done.err,
+        "anna stays revoked; --replace --restore makes its key good again\n"
+    );
+    assert_eq!(gateway.json("show anna")["state"], "revoked");
+    assert_eq!(gateway.run(&import).out, "anna unchanged\n");
+    assert_eq!(gateway.run(&format!("import {} --restore", out.display())).code, 64);
+    assert_eq!(gateway.json(&format!("{import} --restore"))["outcome"], "replaced");
+    assert_eq!(gateway.json("show anna")["state"], "active");
 }
 
 #[test]

@@ -90,13 +90,21 @@ fn read_widen(table: &mut Table<'_>) -> Result<Widen, Fault> {
     widen.ok_or_else(|| table.fault_at(&span, "widen takes one length for IPv4 and one for IPv6"))
 }
 
+const LONE_DIGITS: &str = "one-time-digits without one-time-code: write the secret of the codes too, or neither";
+
 fn read_code(table: &mut Table<'_>) -> Result<Option<OneTimeCode>, Fault> {
+    let span = table.span_of("one-time-digits");
     let digits = table.number("one-time-digits", |digits| match digits {
         6 => Ok(6),
         8 => Ok(8),
         _ => Err("one-time-digits is 6 or 8"),
     })?;
-    table.text("one-time-code", |text| OneTimeCode::parse(text, digits.unwrap_or(6)))
+    let code = table.text("one-time-code", |text| OneTimeCode::parse(text, digits.unwrap_or(6)))?;
+    match (digits, &code) {
+        // Codes are meant, and none would be asked for.
+        (Some(_), None) => Err(table.fault_at(&span, LONE_DIGITS)),
+        _ => Ok(code),
+    }
 }
 
 fn window(text: &str) -> Result<Duration, String> {
