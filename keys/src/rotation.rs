@@ -150,23 +150,25 @@ impl<'a> Rotation<'a> {
         after.is_some_and(|after| self.seen(client).is_none_or(|own| later(after, own)))
     }
 
-    /// The active clients that may need the identity `old` and have not been replaced.
+    /// The active clients that may need the identity `old`: those that have neither shown that they know another one nor
+    /// been replaced. A client for emergencies may have been silent for years.
     #[must_use]
     pub fn needs(&self, old: &str) -> Vec<ClientView<'a>> {
         let may_need = |client: &ClientView<'a>| !self.is_replaced(*client) && self.may_need(*client, old);
         self.active.iter().copied().filter(may_need).collect()
     }
 
-    /// Who knocked with it within 30 days. Who has not knocked since the record began, or since it was enrolled, if
-    /// that is less than 30 days ago: unless the invite that made it carried another one.
     fn may_need(&self, client: ClientView<'_>, old: &str) -> bool {
+        let knows_another = self.identity_of(client).is_some_and(|identity| identity != old);
+        !knows_another && (self.successor(client).is_none() || self.is_recent(client))
+    }
+
+    /// Whether a client whose successor is enrolled knocked within 30 days, or has not knocked since the record began,
+    /// or since it was enrolled, if that is less than 30 days ago.
+    fn is_recent(&self, client: ClientView<'_>) -> bool {
         let recent = |at: UnixTime| at.saturating_add(RECENT) > self.now;
         let silent = || recent(self.since) || client.enrolled().is_none_or(recent);
-        match (self.identity_of(client), self.seen(client)) {
-            (Some(identity), Some(seen)) => identity == old && recent(seen.at),
-            (Some(identity), None) => identity == old && silent(),
-            (None, _) => silent(),
-        }
+        self.seen(client).map_or_else(silent, |seen| recent(seen.at))
     }
 
     /// The live invites whose text carries the identity `old`, or does not say which.

@@ -192,9 +192,10 @@ fn a_rotation_from_beginning_to_end() {
     assert_snapshot!(refused(&gateway.run(&drop_old)).replace(&old, "OLD"), @"
     1
     error: OLD is needed; nothing was changed
-      bob has used it in the last 30 days, or may have been given it
-      carol has used it in the last 30 days, or may have been given it
+      bob has used it, or may have been given it
+      carol has used it, or may have been given it
       try: spa-keys gateway rotate --status
+      try: spa-keys revoke bob, if it is never to come back
       try: --force, which shuts them out
     ");
     gateway.knocked("bob.2", &new, now());
@@ -281,6 +282,31 @@ fn whoever_is_revoked_does_not_come_back_by_a_rotation() {
         .filter(|i| i["state"] == "live")
         .count();
     assert_eq!(live, 0);
+}
+
+#[test]
+fn who_waits_for_an_emergency_is_not_shut_out_unnamed() {
+    let gateway = Gateway::new();
+    gateway.add("emergency", "");
+    let file = gateway.path("clients.d/emergency.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let enrolled = text.lines().find(|line| line.starts_with("enrolled")).unwrap();
+    let text = text.replace(enrolled, "enrolled = \"2020-01-01T00:00:00Z\"");
+    gateway.write("clients.d/emergency.toml", &text, 0o600);
+    let old = gateway.identities().remove(0);
+    let long_ago = parse_time("2020-02-01").unwrap();
+    gateway.knocked("emergency", &old, long_ago);
+    gateway.run(&format!("gateway rotate --out {}", gateway.path("out").display()));
+    assert_snapshot!(refused(&gateway.run(&format!("gateway drop {old}"))).replace(&old, "OLD"), @"
+    1
+    error: OLD is needed; nothing was changed
+      emergency has used it, or may have been given it
+      try: spa-keys gateway rotate --status
+      try: spa-keys revoke emergency, if it is never to come back
+      try: --force, which shuts them out
+    ");
+    let facts = gateway.json(&format!("gateway drop {old} --force"));
+    assert_eq!(facts["shut_out"], json!(["emergency"]));
 }
 
 #[test]

@@ -139,16 +139,32 @@ fn a_name_used_again_has_no_successor() {
 #[test]
 fn who_may_need_an_identity() {
     let mut place = Place::new();
+    place.client("long-ago", 2, days_ago(100), None);
+    place.knocked(2, OLD, days_ago(99));
+    place.client("another", 3, days_ago(100), None);
+    place.knocked(3, NEW, days_ago(90));
+    place.client("emergency", 5, days_ago(500), None);
+    place.client("by-invite", 7, days_ago(5), None);
+    place.invite("by-invite", None, Some(NEW), Some(7));
+    place.client("by-old-invite", 8, days_ago(60), None);
+    place.invite("by-old-invite", None, Some(OLD), Some(8));
+    assert_eq!(place.needs(), ["by-old-invite", "emergency", "long-ago"]);
+}
+
+#[test]
+fn who_may_need_an_identity_beside_a_successor() {
+    let mut place = Place::new();
     place.client("recent", 1, days_ago(100), None);
     place.knocked(1, OLD, days_ago(29));
     place.client("long-ago", 2, days_ago(100), None);
     place.knocked(2, OLD, days_ago(31));
-    place.client("another", 3, days_ago(100), None);
-    place.knocked(3, NEW, days_ago(1));
     place.client("new-and-silent", 4, days_ago(5), None);
     place.client("old-and-silent", 5, days_ago(50), None);
-    place.client("by-invite", 7, days_ago(5), None);
-    place.invite("by-invite", None, Some(NEW), Some(7));
+    for old in [1, 2, 4, 5] {
+        let (name, key) = (format!("next-{old}"), 100 + old);
+        place.client(&name, key, days_ago(1), Some(old));
+        place.invite(&name, Some(old), Some(NEW), Some(key));
+    }
     assert_eq!(place.needs(), ["new-and-silent", "recent"]);
     let since = place.needs_since(days_ago(20));
     assert_eq!(

@@ -157,7 +157,7 @@ pub enum GatewayCommand {
     Drop {
         /// Its fingerprint, as `gateway show` tells it
         fingerprint: String,
-        /// Though somebody has used it in the last 30 days: who has not moved is shut out
+        /// Though somebody may need it: who has not moved is shut out
         #[arg(long)]
         force: bool,
         /// Remove the clients too whose successors have knocked
