@@ -62,6 +62,13 @@ impl Client {
         Ok(client)
     }
 
+    /// The public key in the text of a file, whatever else is wrong in it.
+    #[must_use]
+    pub fn key_in(text: &str) -> Option<PublicKey> {
+        let mut table = Table::parse(text).ok()?;
+        table.text("public-key", text::public_key).ok()?
+    }
+
     /// The file's text.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {

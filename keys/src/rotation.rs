@@ -60,10 +60,11 @@ pub struct Rotation<'a> {
     since: UnixTime,
     active: Vec<ClientView<'a>>,
     seen: HashMap<PublicKey, Seen>,
-    successors: HashMap<&'a str, ClientView<'a>>,
+    /// By the key of the old client.
+    successors: HashMap<PublicKey, ClientView<'a>>,
     /// Live invites.
     live: Vec<&'a Invite>,
-    invited: HashMap<&'a str, &'a Invite>,
+    invited: HashMap<PublicKey, &'a Invite>,
     /// The identity in the invite by which a key was enrolled.
     enrolled_with: HashMap<PublicKey, PublicKey>,
 }
@@ -81,7 +82,7 @@ impl<'a> Rotation<'a> {
             .invites()
             .filter(|invite| invite.state(now) == InviteState::Live)
             .collect();
-        let replaces = |invite: &&'a Invite| Some((invite.terms.replaces.as_ref()?.as_str(), *invite));
+        let replaces = |invite: &&'a Invite| Some((invite.terms.replaces?, *invite));
         let with = |invite: &Invite| Some((invite.spent.as_ref()?.public_key()?, invite.gateway?));
         Self {
             now,
@@ -109,14 +110,14 @@ impl<'a> Rotation<'a> {
 
     /// Who took a client's place: of several, who knocked last.
     #[must_use]
-    pub fn successor(&self, name: &str) -> Option<ClientView<'a>> {
-        self.successors.get(name).copied()
+    pub fn successor(&self, client: ClientView<'_>) -> Option<ClientView<'a>> {
+        self.successors.get(client.public_key()).copied()
     }
 
     /// The live invite of who will take a client's place.
     #[must_use]
-    pub fn invited(&self, name: &str) -> Option<&'a Invite> {
-        self.invited.get(name).copied()
+    pub fn invited(&self, client: ClientView<'_>) -> Option<&'a Invite> {
+        self.invited.get(client.public_key()).copied()
     }
 
     /// The fingerprint of the identity that a client has shown that it knows: by its last knock, else by the invite
@@ -133,10 +134,10 @@ impl<'a> Rotation<'a> {
         if self.identity_of(client).as_deref() == Some(newest) {
             return Progress::Moved;
         }
-        match self.successor(client.name()) {
+        match self.successor(client) {
             Some(_) if self.is_replaced(client) => Progress::Replaced,
             Some(_) => Progress::Enrolled,
-            None if self.invited(client.name()).is_some() => Progress::Invited,
+            None if self.invited(client).is_some() => Progress::Invited,
             None => Progress::Lagging,
         }
     }
@@ -144,28 +145,30 @@ impl<'a> Rotation<'a> {
     /// Whether who took its place has knocked, no earlier than the client itself did and for another identity.
     #[must_use]
     pub fn is_replaced(&self, client: ClientView<'_>) -> bool {
-        let after = self.successor(client.name()).and_then(|successor| self.seen(successor));
+        let after = self.successor(client).and_then(|successor| self.seen(successor));
         let later = |after: &Seen, own: &Seen| after.at >= own.at && after.identity != own.identity;
         after.is_some_and(|after| self.seen(client).is_none_or(|own| later(after, own)))
     }
 
-    /// The active clients that may need the identity `old` and have not been replaced.
+    /// The active clients that may need the identity `old`: those that have neither shown that they know another one nor
+    /// been replaced. A client for emergencies may have been silent for years.
     #[must_use]
     pub fn needs(&self, old: &str) -> Vec<ClientView<'a>> {
         let may_need = |client: &ClientView<'a>| !self.is_replaced(*client) && self.may_need(*client, old);
         self.active.iter().copied().filter(may_need).collect()
     }
 
-    /// Who knocked with it within 30 days. Who has not knocked since the record began, or since it was enrolled, if
-    /// that is less than 30 days ago: unless the invite that made it carried another one.
     fn may_need(&self, client: ClientView<'_>, old: &str) -> bool {
+        let knows_another = self.identity_of(client).is_some_and(|identity| identity != old);
+        !knows_another && (self.successor(client).is_none() || self.is_recent(client))
+    }
+
+    /// Whether a client whose successor is enrolled knocked within 30 days, or has not knocked since the record began,
+    /// or since it was enrolled, if that is less than 30 days ago.
+    fn is_recent(&self, client: ClientView<'_>) -> bool {
         let recent = |at: UnixTime| at.saturating_add(RECENT) > self.now;
         let silent = || recent(self.since) || client.enrolled().is_none_or(recent);
-        match (self.identity_of(client), self.seen(client)) {
-            (Some(identity), Some(seen)) => identity == old && recent(seen.at),
-            (Some(identity), None) => identity == old && silent(),
-            (None, _) => silent(),
-        }
+        self.seen(client).map_or_else(silent, |seen| recent(seen.at))
     }
 
     /// The live invites whose text carries the identity `old`, or does not say which.
@@ -176,11 +179,13 @@ impl<'a> Rotation<'a> {
     }
 }
 
-fn successors<'a>(active: &[ClientView<'a>], seen: &HashMap<PublicKey, Seen>) -> HashMap<&'a str, ClientView<'a>> {
+fn successors<'a>(active: &[ClientView<'a>], seen: &HashMap<PublicKey, Seen>) -> HashMap<PublicKey, ClientView<'a>> {
     let last = |client: &ClientView<'_>| seen.get(client.public_key()).map(|seen| seen.at);
     let mut rising: Vec<_> = active
         .iter()
-        .filter_map(|client| Some((client.replaces()?, *client)))
+        .filter_map(|client| Some((*client.replaces()?, *client)))
+        // Nobody takes its own place.
+        .filter(|(old, client)| old != client.public_key())
         .collect();
     rising.sort_by_key(|(_, client)| (last(client), client.enrolled()));
     rising.into_iter().collect()

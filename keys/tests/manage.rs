@@ -172,7 +172,7 @@ fn a_rotation_from_beginning_to_end() {
     gateway.enroll(&text("anna.2"));
     gateway.enroll(&text("bob.2"));
     let anna = gateway.client("anna.2");
-    assert_eq!(anna.terms.replaces.as_ref().unwrap().as_str(), "anna");
+    assert_eq!(anna.terms.replaces, Some(gateway.client("anna").public_key));
     assert_eq!(anna.terms.policy, gateway.client("anna").terms.policy, "the same terms");
     gateway.knocked("anna.2", &new, now());
     let at = |name: &str| {
@@ -192,9 +192,10 @@ fn a_rotation_from_beginning_to_end() {
     assert_snapshot!(refused(&gateway.run(&drop_old)).replace(&old, "OLD"), @"
     1
     error: OLD is needed; nothing was changed
-      bob has used it in the last 30 days, or may have been given it
-      carol has used it in the last 30 days, or may have been given it
+      bob has used it, or may have been given it
+      carol has used it, or may have been given it
       try: spa-keys gateway rotate --status
+      try: spa-keys revoke bob, if it is never to come back
       try: --force, which shuts them out
     ");
     gateway.knocked("bob.2", &new, now());
@@ -281,6 +282,82 @@ fn whoever_is_revoked_does_not_come_back_by_a_rotation() {
         .filter(|i| i["state"] == "live")
         .count();
     assert_eq!(live, 0);
+}
+
+#[test]
+fn who_waits_for_an_emergency_is_not_shut_out_unnamed() {
+    let gateway = Gateway::new();
+    gateway.add("emergency", "");
+    let file = gateway.path("clients.d/emergency.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let enrolled = text.lines().find(|line| line.starts_with("enrolled")).unwrap();
+    let text = text.replace(enrolled, "enrolled = \"2020-01-01T00:00:00Z\"");
+    gateway.write("clients.d/emergency.toml", &text, 0o600);
+    let old = gateway.identities().remove(0);
+    let long_ago = parse_time("2020-02-01").unwrap();
+    gateway.knocked("emergency", &old, long_ago);
+    gateway.run(&format!("gateway rotate --out {}", gateway.path("out").display()));
+    assert_snapshot!(refused(&gateway.run(&format!("gateway drop {old}"))).replace(&old, "OLD"), @"
+    1
+    error: OLD is needed; nothing was changed
+      emergency has used it, or may have been given it
+      try: spa-keys gateway rotate --status
+      try: spa-keys revoke emergency, if it is never to come back
+      try: --force, which shuts them out
+    ");
+    let facts = gateway.json(&format!("gateway drop {old} --force"));
+    assert_eq!(facts["shut_out"], json!(["emergency"]));
+}
+
+#[test]
+fn a_new_name_loses_no_invite() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    gateway.record(&[]);
+    gateway.run(&format!("gateway rotate --out {}", gateway.path("out").display()));
+    gateway.run("rename anna anna-phone");
+    assert_eq!(gateway.progress(), [("anna-phone".into(), "invited".into())]);
+    let withdrawn = "The invite for anna.2, which would have taken its place, is withdrawn.\n";
+    assert_eq!(gateway.run("revoke anna-phone").err, withdrawn);
+    assert_eq!(gateway.json("list")["invites"], json!([]));
+}
+
+#[test]
+fn who_moved_is_invited_by_the_next_rotation() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    let old = gateway.identities().remove(0);
+    gateway.knocked("anna", &old, now());
+    let rotate = |out: &str| gateway.json(&format!("gateway rotate --out {}", gateway.path(out).display()));
+    let new = rotate("first")["identity"].as_str().unwrap().to_owned();
+    gateway.enroll(&fs::read_to_string(gateway.path("first/anna.2.txt")).unwrap());
+    gateway.knocked("anna.2", &new, now());
+    assert_eq!(gateway.run(&format!("gateway drop {old} --remove-replaced")).code, 0);
+    gateway.run("rename anna.2 anna");
+    gateway.add("bob", "");
+    let invites = rotate("second")["invites"].clone();
+    assert_eq!([&invites[0]["replaces"], &invites[1]["replaces"]], ["anna", "bob"]);
+    assert_eq!(gateway.progress().remove(0), ("anna".into(), "invited".into()));
+}
+
+#[test]
+fn whoever_is_removed_does_not_come_back_by_a_rotation() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    gateway.add("bob", "");
+    gateway.add("carol", "");
+    gateway.run(&format!("gateway rotate --out {}", gateway.path("out").display()));
+    let withdrawn = |name| format!("The invite for {name}, which would have taken its place, is withdrawn.\n");
+    assert_eq!(gateway.run("remove anna").err, withdrawn("anna.2"));
+    let bob = fs::read_to_string(gateway.path("clients.d/bob.toml")).unwrap();
+    gateway.write("clients.d/bob.toml", &format!("{bob}colour = \"red\"\n"), 0o600);
+    assert_eq!(gateway.run("remove bob").err, withdrawn("bob.2"));
+    gateway.write("clients.d/carol.toml", "no toml", 0o600);
+    let done = gateway.run("remove carol");
+    let warning = "warning: the key of carol cannot be read; an invite that would take its place stays\n";
+    assert_eq!((done.code, &*done.err), (0, warning));
+    let invites = gateway.json("list")["invites"].clone();
+    assert_eq!(invites.as_array().unwrap().len(), 1, "{invites}");
 }
 
 #[test]
@@ -399,6 +476,10 @@ fn a_client_goes_to_another_gateway() {
 
     let public = here.run("export anna").out;
     assert!(public.starts_with("# on call\n") && !public.contains("psk") && !public.contains("one-time-code"));
+    assert!(
+        public.contains("one-time-digits = 6\n"),
+        "that it needs codes is no secret"
+    );
     assert_eq!(here.run("export anna").out, public, "the same again");
     let secret = here.run("export anna --secrets").out;
     assert_eq!(secret, fs::read_to_string(&file).unwrap());
@@ -419,22 +500,69 @@ fn a_client_goes_to_another_gateway() {
     assert_eq!(there.run(&import).code, 1);
     assert_eq!(there.json(&format!("{import} --replace"))["outcome"], "replaced");
     assert_eq!(there.json("show anna")["label"], "phone");
+}
 
-    there.run("remove anna");
-    there.write("public.toml", &public, 0o644);
-    there.write("anna.psk", &psk(), 0o600);
-    let file = there.path("public.toml").display().to_string();
+#[test]
+fn a_public_text_takes_no_code_away() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "--one-time-code");
+    gateway.add("bob", "");
+    let before = gateway.client("anna");
+    let public = gateway.run("export anna").out;
+    gateway.write("public.toml", &public.replace("\"ssh\"", "\"db\""), 0o644);
+    gateway.write("bob.toml", &gateway.run("export bob").out, 0o644);
+    gateway.write("the.psk", &psk(), 0o600);
+    let import = |file: &str, name: &str| {
+        let (file, psk) = (gateway.path(file), gateway.path("the.psk"));
+        format!("import {} --name {name} --psk-file {}", file.display(), psk.display())
+    };
+    let without_psk = format!("import {} --name anna", gateway.path("public.toml").display());
+    assert_eq!(gateway.run(&without_psk).code, 78, "it has no psk");
+
+    let done = gateway.run(&format!("{} --replace", import("public.toml", "anna")));
+    assert_eq!((done.code, &*done.out), (0, "anna replaced\n"), "{}", done.err);
     assert_eq!(
-        there.run(&format!("import {file} --name anna")).code,
-        78,
-        "it has no psk"
+        done.err,
+        "anna keeps its one-time code; to take it out: spa-keys set anna --one-time-code none\n"
     );
-    let done = there.run(&format!(
-        "import {file} --name anna --psk-file {}",
-        there.path("anna.psk").display()
-    ));
-    assert_eq!(done.code, 0, "{}", done.err);
-    assert_eq!(there.client("anna").psk, here.client("anna").psk);
+    assert_eq!(gateway.client("anna").terms.one_time_code, before.terms.one_time_code);
+    assert_eq!(gateway.client("anna").psk, before.psk);
+    assert_eq!(gateway.run(&import("public.toml", "anna")).out, "anna unchanged\n");
+
+    gateway.run("remove anna");
+    assert_snapshot!(refused(&gateway.run(&import("public.toml", "anna"))), @"
+    78
+    error: DIR/public.toml, line 3, column 19: one-time-digits without one-time-code: write the secret of the codes too, or neither
+      try: spa-keys export anna --out FILE, where it comes from, and import that
+    ");
+    gateway.run("remove bob");
+    assert_eq!(
+        gateway.run(&import("bob.toml", "bob")).out,
+        "bob added\n",
+        "who needs none"
+    );
+}
+
+#[test]
+fn an_import_makes_no_revoked_key_good() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    let out = gateway.path("anna.toml");
+    gateway.run(&format!("export anna --out {}", out.display()));
+    gateway.run("set anna --label another");
+    gateway.run("revoke anna");
+    let import = format!("import {} --replace", out.display());
+    let done = gateway.run(&import);
+    assert_eq!((done.code, &*done.out), (0, "anna replaced\n"));
+    assert_eq!(
+        done.err,
+        "anna stays revoked; --replace --restore makes its key good again\n"
+    );
+    assert_eq!(gateway.json("show anna")["state"], "revoked");
+    assert_eq!(gateway.run(&import).out, "anna unchanged\n");
+    assert_eq!(gateway.run(&format!("import {} --restore", out.display())).code, 64);
+    assert_eq!(gateway.json(&format!("{import} --restore"))["outcome"], "replaced");
+    assert_eq!(gateway.json("show anna")["state"], "active");
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spa_proto::{ServiceName, UnixTime, Windows};
+use spa_proto::{PublicKey, ServiceName, UnixTime, Windows};
 
 use super::code::OneTimeCode;
 use super::policy::{ClientPolicy, Widen, parse_source};
 use super::write_time;
 use crate::fault::Fault;
-use crate::name::ClientName;
 use crate::table::Table;
+use crate::text;
 use crate::units::{self, format_duration, parse_duration};
 
 /// What a client may do, and until when.
@@ -23,8 +23,9 @@ pub struct Terms {
     pub expires: Option<UnixTime>,
     /// The secret of the one-time codes it must send.
     pub one_time_code: Option<OneTimeCode>,
-    /// The client whose place it takes, after a rotation of the gateway's identity.
-    pub replaces: Option<ClientName>,
+    /// The key of the client whose place it takes, after a rotation of the gateway's identity. Not its name, which
+    /// may become another's.
+    pub replaces: Option<PublicKey>,
 }
 
 impl Terms {
@@ -35,7 +36,7 @@ impl Terms {
             policy: self.policy.clone(),
             expires: self.expires,
             one_time_code: self.one_time_code.as_ref().map(OneTimeCode::duplicate),
-            replaces: self.replaces.clone(),
+            replaces: self.replaces,
         }
     }
 
@@ -44,7 +45,7 @@ impl Terms {
             policy: read_policy(table)?,
             expires: table.text("expires", units::parse_time)?,
             one_time_code: read_code(table)?,
-            replaces: table.text("replaces", str::parse)?,
+            replaces: table.text("replaces", text::public_key)?,
         })
     }
 
@@ -58,8 +59,8 @@ impl Terms {
             out.push_str(&code.to_base32());
             let _ = writeln!(out, "\"\none-time-digits = {}", code.digits);
         }
-        if let Some(name) = &self.replaces {
-            let _ = writeln!(out, "replaces = \"{name}\"");
+        if let Some(key) = &self.replaces {
+            let _ = writeln!(out, "replaces = \"{}\"", text::encode(key.as_bytes()));
         }
     }
 }
@@ -89,13 +90,21 @@ fn read_widen(table: &mut Table<'_>) -> Result<Widen, Fault> {
     widen.ok_or_else(|| table.fault_at(&span, "widen takes one length for IPv4 and one for IPv6"))
 }
 
+const LONE_DIGITS: &str = "one-time-digits without one-time-code: write the secret of the codes too, or neither";
+
 fn read_code(table: &mut Table<'_>) -> Result<Option<OneTimeCode>, Fault> {
+    let span = table.span_of("one-time-digits");
     let digits = table.number("one-time-digits", |digits| match digits {
         6 => Ok(6),
         8 => Ok(8),
         _ => Err("one-time-digits is 6 or 8"),
     })?;
-    table.text("one-time-code", |text| OneTimeCode::parse(text, digits.unwrap_or(6)))
+    let code = table.text("one-time-code", |text| OneTimeCode::parse(text, digits.unwrap_or(6)))?;
+    match (digits, &code) {
+        // Codes are meant, and none would be asked for.
+        (Some(_), None) => Err(table.fault_at(&span, LONE_DIGITS)),
+        _ => Ok(code),
+    }
 }
 
 fn window(text: &str) -> Result<Duration, String> {

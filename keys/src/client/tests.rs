@@ -40,6 +40,13 @@ fn every_key() {
 }
 
 #[test]
+fn the_key_in_a_broken_file() {
+    assert_eq!(Client::key_in(&with("expire = 1\n")), Some(PublicKey([1; 32])));
+    assert_eq!(Client::key_in("psk"), None);
+    assert_eq!(Client::key_in("public-key = \"short\""), None);
+}
+
+#[test]
 fn an_empty_list_opens_nothing() {
     let client = Client::parse(&with("").replace("\"ssh\"", "")).unwrap();
     assert!(client.terms.policy.services.is_empty());
@@ -64,6 +71,7 @@ fn faults_say_where() {
         fault(&with("sources = [\"198.51.100.7/24\"]\n")),
         fault(&with("sources = [\"here\"]\n")),
         fault(&with("one-time-digits = 7\n")),
+        fault(&with("one-time-digits = 6\n")),
         fault(&with("one-time-code = \"secret\"\n")),
         fault(&with("label = \"\\u001b[2J\"\n")),
         fault(&with("services = []\n")),
@@ -89,6 +97,7 @@ fn faults_say_where() {
     line 4, column 12: 198.51.100.7/24 has host bits: write 198.51.100.0/24
     line 4, column 12: "here" is no network such as 198.51.100.0/24
     line 4, column 19: one-time-digits is 6 or 8
+    line 4, column 19: one-time-digits without one-time-code: write the secret of the codes too, or neither
     line 4, column 17: a one-time code's secret is 16 to 103 characters of base32 (A-Z 2-7) without padding
     line 4, column 9: a label with the hidden character \u{1b}
     line 4, column 1: duplicate key

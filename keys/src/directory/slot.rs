@@ -8,7 +8,6 @@ use spa_proto::{Psk, PublicKey, Role, Seat, ServiceName, Standing, UnixTime};
 
 use crate::client::{Client, ClientPolicy, OneTimeCode};
 use crate::invites::{Invite, Spent};
-use crate::name::ClientName;
 
 /// A time or none, in 8 bytes: the greatest number, in the year 2554, stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub(super) struct ClientSlot {
     pub(super) expires: Time,
     pub(super) revoked: Time,
     pub(super) one_time_code: Option<Box<OneTimeCode>>,
-    pub(super) replaces: Option<Box<str>>,
+    pub(super) replaces: Option<Box<PublicKey>>,
     pub(super) seat: Seat,
 }
 
@@ -54,7 +53,7 @@ impl ClientSlot {
             expires: client.terms.expires.into(),
             revoked: client.revoked.into(),
             one_time_code: client.terms.one_time_code.map(Box::new),
-            replaces: client.terms.replaces.map(|name| name.as_str().into()),
+            replaces: client.terms.replaces.map(Box::new),
             seat: Seat::default(),
         }
     }
@@ -63,7 +62,6 @@ impl ClientSlot {
     /// the client is then dropped.
     pub(super) fn update(&mut self, client: &Client, policy: Arc<ClientPolicy>) -> bool {
         let code = client.terms.one_time_code.as_ref();
-        let replaces = client.terms.replaces.as_ref().map(ClientName::as_str);
         let same = self.psk == client.psk
             && self.policy == policy
             && *self.label == *client.label.as_str()
@@ -71,7 +69,7 @@ impl ClientSlot {
             && self.expires == client.terms.expires.into()
             && self.revoked == client.revoked.into()
             && self.one_time_code.as_deref() == code
-            && self.replaces.as_deref() == replaces;
+            && self.replaces.as_deref() == client.terms.replaces.as_ref();
         if !same {
             self.psk = Psk::from_bytes(client.psk.expose());
             self.policy = policy;
@@ -80,7 +78,7 @@ impl ClientSlot {
             self.expires = client.terms.expires.into();
             self.revoked = client.revoked.into();
             self.one_time_code = code.map(|code| Box::new(code.duplicate()));
-            self.replaces = replaces.map(Into::into);
+            self.replaces = client.terms.replaces.map(Box::new);
             self.seat = Seat::default();
         }
         !same

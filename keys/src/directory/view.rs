@@ -47,9 +47,9 @@ impl<'a> ClientView<'a> {
         self.0.one_time_code.as_deref()
     }
 
-    /// The client whose place it takes, after a rotation of the gateway's identity.
+    /// The key of the client whose place it takes, after a rotation of the gateway's identity.
     #[must_use]
-    pub fn replaces(self) -> Option<&'a str> {
+    pub fn replaces(self) -> Option<&'a PublicKey> {
         self.0.replaces.as_deref()
     }
 

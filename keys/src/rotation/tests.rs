@@ -38,7 +38,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn client(&self, name: &str, key: u8, enrolled: UnixTime, replaces: Option<&str>) {
+    fn client(&self, name: &str, key: u8, enrolled: UnixTime, replaces: Option<u8>) {
         let client = Client {
             public_key: PublicKey([key; 32]),
             psk: Psk::from_bytes(&[9; 32]),
@@ -46,7 +46,7 @@ impl Place {
             enrolled: Some(enrolled),
             revoked: None,
             terms: Terms {
-                replaces: replaces.map(|name| name.parse().unwrap()),
+                replaces: replaces.map(|key| PublicKey([key; 32])),
                 ..Terms::default()
             },
         };
@@ -55,9 +55,9 @@ impl Place {
     }
 
     /// An invite made now, spent for this key where one is given.
-    fn invite(&self, name: &str, replaces: Option<&str>, gateway: Option<PublicKey>, spent: Option<u8>) {
+    fn invite(&self, name: &str, replaces: Option<u8>, gateway: Option<PublicKey>, spent: Option<u8>) {
         let terms = Terms {
-            replaces: replaces.map(|name| name.parse().unwrap()),
+            replaces: replaces.map(|key| PublicKey([key; 32])),
             ..Terms::default()
         };
         let ends = NOW.saturating_add(DAY);
@@ -107,9 +107,9 @@ fn a_client_on_its_way() {
     place.client("alice", 1, days_ago(100), None);
     place.knocked(1, OLD, days_ago(1));
     assert_eq!(place.progress("alice"), Progress::Lagging);
-    place.invite("alice.2", Some("alice"), Some(NEW), None);
+    place.invite("alice.2", Some(1), Some(NEW), None);
     assert_eq!(place.progress("alice"), Progress::Invited);
-    place.client("alice.2", 2, NOW, Some("alice"));
+    place.client("alice.2", 2, NOW, Some(1));
     assert_eq!(place.progress("alice"), Progress::Enrolled);
     place.knocked(2, NEW, days_ago(2));
     assert_eq!(place.progress("alice"), Progress::Enrolled, "the old one knocked later");
@@ -121,18 +121,50 @@ fn a_client_on_its_way() {
 }
 
 #[test]
+fn nobody_takes_its_own_place() {
+    let place = Place::new();
+    place.client("alice", 1, days_ago(100), Some(1));
+    assert_eq!(place.progress("alice"), Progress::Lagging);
+}
+
+#[test]
+fn a_name_used_again_has_no_successor() {
+    let place = Place::new();
+    place.client("alice", 3, NOW, None);
+    place.client("alice.2", 2, NOW, Some(1));
+    place.invite("alice.3", Some(1), Some(NEW), None);
+    assert_eq!(place.progress("alice"), Progress::Lagging);
+}
+
+#[test]
 fn who_may_need_an_identity() {
+    let mut place = Place::new();
+    place.client("long-ago", 2, days_ago(100), None);
+    place.knocked(2, OLD, days_ago(99));
+    place.client("another", 3, days_ago(100), None);
+    place.knocked(3, NEW, days_ago(90));
+    place.client("emergency", 5, days_ago(500), None);
+    place.client("by-invite", 7, days_ago(5), None);
+    place.invite("by-invite", None, Some(NEW), Some(7));
+    place.client("by-old-invite", 8, days_ago(60), None);
+    place.invite("by-old-invite", None, Some(OLD), Some(8));
+    assert_eq!(place.needs(), ["by-old-invite", "emergency", "long-ago"]);
+}
+
+#[test]
+fn who_may_need_an_identity_beside_a_successor() {
     let mut place = Place::new();
     place.client("recent", 1, days_ago(100), None);
     place.knocked(1, OLD, days_ago(29));
     place.client("long-ago", 2, days_ago(100), None);
     place.knocked(2, OLD, days_ago(31));
-    place.client("another", 3, days_ago(100), None);
-    place.knocked(3, NEW, days_ago(1));
     place.client("new-and-silent", 4, days_ago(5), None);
     place.client("old-and-silent", 5, days_ago(50), None);
-    place.client("by-invite", 7, days_ago(5), None);
-    place.invite("by-invite", None, Some(NEW), Some(7));
+    for old in [1, 2, 4, 5] {
+        let (name, key) = (format!("next-{old}"), 100 + old);
+        place.client(&name, key, days_ago(1), Some(old));
+        place.invite(&name, Some(old), Some(NEW), Some(key));
+    }
     assert_eq!(place.needs(), ["new-and-silent", "recent"]);
     let since = place.needs_since(days_ago(20));
     assert_eq!(

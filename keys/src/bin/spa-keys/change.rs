@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use serde_json::json;
+use spa_keys::file::{Limits, read_text};
 use spa_keys::{
     Client, ClientEdit, ClientName, ClientView, Exit, Failure, InviteState, KeyDirectory, Kind, OneTimeCode, file,
 };
@@ -17,7 +18,7 @@ use crate::{show, successors};
 
 pub fn revoke(context: &Context, name: &ClientName) -> Result<(), Failure> {
     // First: nobody enrolls by it between the two.
-    successors::withdraw_invite(context, name)?;
+    withdraw_invites(context, name)?;
     let edit = ClientEdit {
         revoked: Some(Some(context.now)),
         ..ClientEdit::default()
@@ -32,6 +33,15 @@ pub fn revoke(context: &Context, name: &ClientName) -> Result<(), Failure> {
             revoked.is_none().then_some(edit)
         },
     )
+}
+
+fn withdraw_invites(context: &Context, name: &ClientName) -> Result<(), Failure> {
+    let _lock = context.lock()?;
+    let directory = context.directory()?;
+    match directory.client_named(name.as_str()) {
+        Some(client) => successors::withdraw_invites(context, &directory, client.public_key()),
+        None => Ok(()),
+    }
 }
 
 pub fn restore(context: &Context, name: &ClientName) -> Result<(), Failure> {
@@ -104,10 +114,10 @@ fn change(
         edit.apply(&path(context, name))?;
         directory.reload_file(Kind::Client, name.as_str());
     }
-    if edit.is_some() {
-        successors::warn(context, &directory, name);
-    }
     if let Some(client) = directory.client_named(name.as_str()) {
+        if edit.is_some() {
+            successors::warn(context, &directory, name, client.public_key());
+        }
         let said = if edit.is_some() { done } else { nothing };
         context.answer(&describe::client(client, context.now, None), || {
             format!("{name} {said}")
@@ -130,16 +140,33 @@ pub fn remove(context: &Context, name: &ClientName) -> Result<(), Failure> {
         return Err(no_client(&directory, name, context));
     }
     if client {
-        file::remove(&path(context, name))?;
+        remove_client(context, &directory, name)?;
     }
     invites.iter().try_for_each(|path| file::remove(path))?;
-    successors::warn(context, &directory, name);
     let facts = json!({ "name": name.as_str(), "client_removed": client, "invites_removed": invites.len() });
     context.answer(&facts, || match (client, invites.len()) {
         (true, 0) => format!("client {name} removed"),
         (true, _) => format!("client {name} and its unused invite removed"),
         (false, _) => format!("invite for {name} withdrawn"),
     })
+}
+
+/// A client's file, after the invite by which it would come back.
+fn remove_client(context: &Context, directory: &KeyDirectory, name: &ClientName) -> Result<(), Failure> {
+    let path = path(context, name);
+    // The key stands in many a broken file too.
+    let key = read_text(&path, Limits::SECRET)
+        .ok()
+        .and_then(|text| Client::key_in(&text));
+    match &key {
+        Some(key) => successors::withdraw_invites(context, directory, key)?,
+        None => eprintln!("warning: the key of {name} cannot be read; an invite that would take its place stays"),
+    }
+    file::remove(&path)?;
+    if let Some(key) = &key {
+        successors::warn_of_client(context, directory, name, key);
+    }
+    Ok(())
 }
 
 fn path(context: &Context, name: &ClientName) -> PathBuf {

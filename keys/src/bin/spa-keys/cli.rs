@@ -157,7 +157,7 @@ pub enum GatewayCommand {
     Drop {
         /// Its fingerprint, as `gateway show` tells it
         fingerprint: String,
-        /// Though somebody has used it in the last 30 days: who has not moved is shut out
+        /// Though somebody may need it: who has not moved is shut out
         #[arg(long)]
         force: bool,
         /// Remove the clients too whose successors have knocked
@@ -190,9 +190,12 @@ pub struct ImportArgs {
     /// A file of mode 0600 with the PSK, where the text holds none
     #[arg(long, value_name = "FILE")]
     pub psk_file: Option<PathBuf>,
-    /// Put it in the place of what this gateway knows of the same key
+    /// Put it in the place of what this gateway knows of the same key; its one-time code and that it is revoked stay
     #[arg(long)]
     pub replace: bool,
+    /// Make a revoked client's key good again, where the text does not say that it is revoked
+    #[arg(long, requires = "replace")]
+    pub restore: bool,
 }
 
 #[derive(Debug, Args)]

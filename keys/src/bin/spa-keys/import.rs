@@ -1,9 +1,9 @@
 //! `spa-keys import`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use spa_keys::export::with_psk;
+use spa_keys::export::{Kept, keep, lacks_code, with_psk};
 use spa_keys::file::{Limits, create_new, read_text, replace};
 use spa_keys::{Client, ClientName, Exit, Failure, KeyDirectory, LoadError, text};
 use zeroize::Zeroizing;
@@ -33,11 +33,25 @@ impl Outcome {
 pub fn run(context: &Context, args: ImportArgs) -> Result<(), Failure> {
     let name = args.name.map_or_else(|| name_of(&args.file), Ok)?;
     let text = read(&args.file, args.psk_file.as_deref())?;
-    let client = Client::parse(&text).map_err(|fault| LoadError::fault(&args.file, fault))?;
-    context.server()?.check(&client.terms.policy.services)?;
+    let server = context.server()?;
     let _lock = context.lock()?;
     let directory = context.directory()?;
-    let outcome = put(context, &directory, &name, &client, &text, args.replace)?;
+    let refused = |fault| LoadError::fault(&args.file, fault);
+    let known = is_known(&directory, &name, &text);
+    let kept = if known {
+        let present = Client::load(&path(context, &name))?;
+        keep(&text, &present, args.restore).map_err(refused)?
+    } else {
+        as_it_is(text)
+    };
+    let client = Client::parse(&kept.text).map_err(|fault| with_code_hint(&name, &kept.text, refused(fault).into()))?;
+    server.check(&client.terms.policy.services)?;
+    let outcome = if known {
+        change(&path(context, &name), &name, &kept.text, args.replace)?
+    } else {
+        add(context, &directory, &name, &client, &kept.text)?
+    };
+    tell_kept(&name, &kept);
     context.answer(&json!({ "name": name.as_str(), "outcome": outcome.as_str() }), || {
         format!("{name} {}", outcome.as_str())
     })
@@ -69,34 +83,67 @@ fn failure_with_hint(file: &Path, failure: Failure) -> Failure {
     failure.hint(format!("with --psk-file, where {} holds no secret", file.display()))
 }
 
-fn put(
+/// Whether it is the text of a client that this gateway knows by this name.
+fn is_known(directory: &KeyDirectory, name: &ClientName, text: &str) -> bool {
+    let client = directory.client_named(name.as_str());
+    client.is_some_and(|view| Client::key_in(text) == Some(*view.public_key()))
+}
+
+const fn as_it_is(text: Zeroizing<String>) -> Kept {
+    Kept {
+        text,
+        code: false,
+        revoked: false,
+    }
+}
+
+fn with_code_hint(name: &ClientName, text: &str, failure: Failure) -> Failure {
+    if lacks_code(text) {
+        failure.hint(format!(
+            "spa-keys export {name} --out FILE, where it comes from, and import that"
+        ))
+    } else {
+        failure
+    }
+}
+
+fn add(
     context: &Context,
     directory: &KeyDirectory,
     name: &ClientName,
     client: &Client,
     text: &str,
-    may_replace: bool,
 ) -> Result<Outcome, Failure> {
-    let path = context.paths.clients.join(format!("{name}.toml"));
-    let known = directory
-        .client_named(name.as_str())
-        .is_some_and(|view| *view.public_key() == client.public_key);
-    if !known {
-        context.check_name(directory, name.as_str())?;
-        let checked = check_key(&client.public_key, &context.gateway_key()?, directory);
-        checked.map_err(|what| Failure::new(Exit::Failed, format_args!("public-key: {what}")))?;
-        create_new(&path, text.as_bytes(), 0o600)?;
-        return Ok(Outcome::Added);
-    }
-    if *read_text(&path, Limits::SECRET)? == *text {
+    context.check_name(directory, name.as_str())?;
+    let checked = check_key(&client.public_key, &context.gateway_key()?, directory);
+    checked.map_err(|what| Failure::new(Exit::Failed, format_args!("public-key: {what}")))?;
+    create_new(&path(context, name), text.as_bytes(), 0o600)?;
+    Ok(Outcome::Added)
+}
+
+fn change(path: &Path, name: &ClientName, text: &str, may_replace: bool) -> Result<Outcome, Failure> {
+    if *read_text(path, Limits::SECRET)? == *text {
         return Ok(Outcome::Unchanged);
     }
     if !may_replace {
         let what = format_args!("{name} is known here, with the same key and other settings");
         return Err(Failure::new(Exit::Failed, what).hint("the same with --replace"));
     }
-    replace(&path, text.as_bytes(), 0o600)?;
+    replace(path, text.as_bytes(), 0o600)?;
     Ok(Outcome::Replaced)
+}
+
+fn tell_kept(name: &ClientName, kept: &Kept) {
+    if kept.code {
+        eprintln!("{name} keeps its one-time code; to take it out: spa-keys set {name} --one-time-code none");
+    }
+    if kept.revoked {
+        eprintln!("{name} stays revoked; --replace --restore makes its key good again");
+    }
+}
+
+fn path(context: &Context, name: &ClientName) -> PathBuf {
+    context.paths.clients.join(format!("{name}.toml"))
 }
 
 fn name_of(file: &Path) -> Result<ClientName, Failure> {

@@ -96,8 +96,9 @@ fn lagging(context: &Context, directory: &KeyDirectory, newest: &str) -> Vec<Str
 
 /// An invite that waits for the same purpose is lost or was never given: its name is free again.
 fn withdraw(context: &Context, directory: &mut KeyDirectory, name: &ClientName) -> Result<(), Failure> {
-    let waiting = no_knocks(directory, context)
-        .invited(name.as_str())
+    let waiting = directory
+        .client_named(name.as_str())
+        .and_then(|client| no_knocks(directory, context).invited(client))
         .map(Invite::file_name);
     if let Some(file) = waiting {
         remove(&context.paths.invites.join(&file))?;
@@ -109,7 +110,7 @@ fn withdraw(context: &Context, directory: &mut KeyDirectory, name: &ClientName) 
 /// All active clients but those whose successors stand for them.
 fn to_reinvite(rotation: &Rotation<'_>) -> Vec<String> {
     let active = rotation.active().iter();
-    let alone = active.filter(|client| rotation.successor(client.name()).is_none());
+    let alone = active.filter(|client| rotation.successor(**client).is_none());
     alone.map(|client| client.name().to_owned()).collect()
 }
 

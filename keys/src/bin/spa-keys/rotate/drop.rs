@@ -65,9 +65,7 @@ fn refuse(fingerprint: &str, needing: &[ClientView<'_>], invites: &[&Invite]) ->
     let mut lines = vec![format!("{fingerprint} is needed; nothing was changed")];
     for client in needing {
         let name = client.name();
-        lines.push(format!(
-            "  {name} has used it in the last 30 days, or may have been given it"
-        ));
+        lines.push(format!("  {name} has used it, or may have been given it"));
     }
     for invite in invites {
         lines.push(format!("  the invite for {} carries it", invite.name));
@@ -76,6 +74,13 @@ fn refuse(fingerprint: &str, needing: &[ClientView<'_>], invites: &[&Invite]) ->
     let failure = failure.hint("spa-keys gateway rotate --status");
     let failure = match invites.first() {
         Some(invite) => failure.hint(format!("spa-keys remove {}, to withdraw its invite", invite.name)),
+        None => failure,
+    };
+    let failure = match needing.first() {
+        Some(client) => failure.hint(format!(
+            "spa-keys revoke {}, if it is never to come back",
+            client.name()
+        )),
         None => failure,
     };
     failure.hint("--force, which shuts them out")

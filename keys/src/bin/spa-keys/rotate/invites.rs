@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spa_keys::file::{FileError, create_dir, create_new};
 use spa_keys::rotation::{next_name, taken_names};
 use spa_keys::units::format_time;
-use spa_keys::{Client, Exit, Failure, Invite, InviteText, KeyDirectory, text};
+use spa_keys::{Client, Exit, Failure, Invite, InviteText, KeyDirectory, Terms, text};
 use zeroize::Zeroizing;
 
 use crate::cli::ReinviteArgs;
@@ -52,8 +52,11 @@ impl<'a> Invites<'a> {
     /// The text first, the invite after it: what is cut off between leaves no name reserved by an invite that nobody
     /// has.
     fn make_one(&self, maker: &Maker<'_>, taken: &mut BTreeSet<String>, old: &str) -> Result<Value, Failure> {
-        let mut terms = Client::load(&self.context.paths.clients.join(format!("{old}.toml")))?.terms;
-        terms.replaces = old.parse().ok();
+        let client = Client::load(&self.context.paths.clients.join(format!("{old}.toml")))?;
+        let terms = Terms {
+            replaces: Some(client.public_key),
+            ..client.terms
+        };
         let name = next_name(taken, old);
         let name = name.ok_or_else(|| Failure::new(Exit::Failed, format_args!("no name is free after {old}")))?;
         let ends = self.context.now.saturating_add(self.args.valid);

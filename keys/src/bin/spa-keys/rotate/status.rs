@@ -24,8 +24,8 @@ pub fn run(context: &Context) -> Result<(), Failure> {
     let newest = newest(&key);
     let describe = |client: &spa_keys::ClientView<'_>| {
         let client = *client;
-        let successor = rotation.successor(client.name()).map(|view| view.name().to_owned());
-        let invited = || rotation.invited(client.name()).map(|invite| invite.name.to_string());
+        let successor = rotation.successor(client).map(|view| view.name().to_owned());
+        let invited = || rotation.invited(client).map(|invite| invite.name.to_string());
         json!({
             "name": client.name(),
             "progress": rotation.progress(client, &newest).to_string(),
