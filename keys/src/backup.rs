@@ -47,11 +47,7 @@ pub enum Place {
 
 impl Place {
     fn parse(name: &str) -> Option<Self> {
-        let stem = |name: &str| {
-            stem_of(name)
-                .filter(|stem| !stem.contains(['/', '\0']))
-                .map(str::to_owned)
-        };
+        let stem = |name: &str| stem_of(name).filter(|stem| is_on_one_line(stem)).map(str::to_owned);
         match name.split_once('/') {
             None if name == "server.toml" => Some(Self::Config),
             None if name == "gateway.key" => Some(Self::GatewayKey),
@@ -86,7 +82,11 @@ impl Place {
 
 /// Whether it names a file of a folder and no other place, on one line.
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n'])
+    !name.is_empty() && !name.starts_with('.') && is_on_one_line(name)
+}
+
+fn is_on_one_line(name: &str) -> bool {
+    !name.contains(['/', '\0', '\n'])
 }
 
 fn toml_in(folder: &Path, stem: &str) -> PathBuf {
@@ -257,6 +257,7 @@ mod tests {
             "clients.d/a/b.toml",
             "clients.d/.lock.toml",
             "clients.d/x",
+            "clients.d/a\nb.toml",
             "sequences.d/../x.key",
             "sequences.d/.x",
             "sequences.d/",

@@ -642,6 +642,20 @@ fn a_backup_is_whole_and_secret() {
 }
 
 #[test]
+fn a_backup_can_be_read_whatever_lies_there() {
+    let gateway = Gateway::new();
+    gateway.add("anna", "");
+    gateway.write("clients.d/a\nb.toml", "x", 0o600);
+    gateway.write("invites.d/a\nb.toml", "x", 0o600);
+    let done = gateway.run("backup -");
+    let names = "warning: left out, no name of a client: DIR/clients.d/a\\u{a}b.toml\n\
+         warning: left out, no name of a client: DIR/invites.d/a\\u{a}b.toml\n";
+    assert!(done.code == 0 && done.err.starts_with(names), "{}", done.err);
+    let backup = spa_keys::backup::Backup::parse(&done.out).unwrap();
+    assert_eq!(backup.files.len(), 3);
+}
+
+#[test]
 fn a_record_is_reset_when_no_daemon_runs() {
     let gateway = Gateway::new();
     let key = text::public_key(&gateway.add("anna", "")).unwrap();

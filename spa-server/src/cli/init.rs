@@ -44,6 +44,7 @@ pub(super) fn refuse_what_exists(paths: &Paths) -> Result<(), Failure> {
         &paths.gateway_key,
         &paths.clients,
         &paths.invites,
+        &paths.sequences,
         &paths.state,
     ];
     let exists = |path: &&&PathBuf| path.symlink_metadata().is_ok();

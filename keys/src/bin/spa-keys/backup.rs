@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use spa_keys::backup::{Backup, Place};
 use spa_keys::directory::stem_of;
+use spa_keys::escape::escape;
 use spa_keys::file::{FileError, Limits, create_new, read_text};
 use spa_keys::{Exit, Failure};
 
@@ -66,16 +67,27 @@ fn read_all(context: &Context) -> Result<Vec<(Place, zeroize::Zeroizing<String>)
     places.into_iter().map(read).collect()
 }
 
-/// The names of a folder's files without `.toml`, sorted.
+/// The names of a folder's files without `.toml`, sorted. No client and no invite has a name that is not on one line of
+/// text, and the backup could not be read.
 fn stems(folder: &Path) -> Result<Vec<String>, Failure> {
     let refused = |error| Failure::from(FileError::io(folder, "list", error));
     let mut stems = Vec::new();
     for entry in fs::read_dir(folder).map_err(refused)? {
         let name = entry.map_err(refused)?.file_name();
-        stems.extend(name.to_str().and_then(stem_of).map(str::to_owned));
+        match name.to_str().filter(|name| !name.contains('\n')) {
+            Some(name) => stems.extend(stem_of(name).map(str::to_owned)),
+            None => eprintln!(
+                "warning: left out, no name of a client: {}",
+                escaped(&folder.join(name))
+            ),
+        }
     }
     stems.sort_unstable();
     Ok(stems)
+}
+
+fn escaped(path: &Path) -> String {
+    escape(&path.to_string_lossy()).into_owned()
 }
 
 /// The names of the files of a folder that need not be there, sorted; hidden ones are nobody's.
