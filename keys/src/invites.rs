@@ -406,6 +406,10 @@ mod tests {
             .collect();
         assert!(pins.len() > 90, "random");
         invite.pin = Some(Code::new(42).unwrap());
+        assert!(
+            format!("{invite:?}").contains("pin: Some(Code(..))"),
+            "a PIN is not shown"
+        );
         assert_eq!(invite.pin_text().unwrap().as_str(), "00000042");
         assert!(invite.is_pin(Code::new(42).unwrap()) && !invite.is_pin(Code::new(43).unwrap()));
     }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, fcntl_setfl};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use spa_keys::escape::escape;
 use spa_keys::{Exit, Failure};
@@ -27,9 +27,18 @@ pub(crate) fn from_fd(number: u16, what: &str) -> Result<Zeroizing<String>, Fail
         )
         .hint(format!("a pipe, such as {number}< <(a command that prints it)"))
     };
-    // Opened anew: whoever left the descriptor to this process still has it.
-    let mut file = File::open(format!("/proc/self/fd/{number}")).map_err(refused)?;
+    let mut file = open_anew(number).map_err(refused)?;
     first_line(&mut file, what).map_err(refused)
+}
+
+/// Opened anew: whoever left the descriptor to this process still has it. Without waiting: a named pipe whose writer
+/// has come and gone would have none again.
+fn open_anew(number: u16) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{number}");
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty())?;
+    fcntl_setfl(&file, flags)?;
+    Ok(file.into())
 }
 
 /// Reads the first line of standard input, and no octet more.
@@ -163,6 +172,7 @@ impl Drop for Silence<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn read(octets: &[u8]) -> Result<String, String> {
         let line = first_line(&mut &*octets, "it").map(|line| line.to_string());
@@ -179,6 +189,46 @@ mod tests {
         assert!(read(b"").is_err());
         assert!(read(b"\xff\n").is_err());
         assert!(read(&[b'x'; 2_000]).unwrap_err().contains("1024"));
+    }
+
+    /// Opened for both directions, so that nobody waits for nobody.
+    fn pipe(dir: &tempfile::TempDir) -> File {
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        OpenOptions::new().read(true).write(true).open(path).unwrap()
+    }
+
+    fn number(file: &File) -> u16 {
+        file.as_fd().as_raw_fd().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_named_pipe_whose_writer_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = pipe(&dir);
+        let reader = File::open(dir.path().join("pipe")).unwrap();
+        writer.write_all(b"12345678\n").unwrap();
+        drop(writer);
+        let (done, waits) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let read = from_fd(number(&reader), "the PIN").map(|line| line.to_string());
+            done.send(read)
+        });
+        let read = waits.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(read.expect("it hangs").unwrap(), "12345678");
+    }
+
+    #[test]
+    fn a_writer_that_is_not_done_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = pipe(&dir);
+        let reader = writer.try_clone().unwrap();
+        let read = std::thread::spawn(move || from_fd(number(&reader), "the PIN").unwrap());
+        writer.write_all(b"1234").unwrap();
+        std::thread::yield_now();
+        writer.write_all(b"5678\n").unwrap();
+        assert_eq!(read.join().unwrap().as_str(), "12345678");
     }
 
     #[test]

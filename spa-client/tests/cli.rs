@@ -513,6 +513,30 @@ fn what_is_under_a_passphrase_stays_so() {
 }
 
 #[test]
+fn a_passphrase_for_a_profile_that_has_none_is_refused() {
+    let device = Device::new();
+    let enroll = |text: &str, more: &[&str]| {
+        let words = [&["enroll", text, "--passphrase-fd", "0", "--no-proof"], more].concat();
+        tell_without_terminal(&device, &words, "correct horse\n")
+    };
+    let mut text = invite("127.0.0.1", &[9], "ssh", Demands::default());
+    assert!(enroll(&text.to_text(), &[]).starts_with("exit 0\n"));
+    let before = device.read("127.0.0.1").to_text();
+    let again = enroll(&text.to_text(), &["--passphrase"]);
+    assert_snapshot!(again, @r"
+    exit 64
+    ---
+    error: the profile 127.0.0.1 is there already, without a passphrase
+      try: spa-client passwd 127.0.0.1, then the same without --passphrase
+    ");
+    text.seed = spa_proto::InviteSeed::from_bytes(&[7; 32]);
+    text.gateway = common::secret(9).public();
+    let also = ["--also", "--profile", "127.0.0.1", "--passphrase"];
+    assert_eq!(enroll(&text.to_text(), &also), again);
+    assert_eq!(device.read("127.0.0.1").to_text(), before);
+}
+
+#[test]
 fn a_second_gateway() {
     let device = device();
     let mut text = invite("127.0.0.1", &[9], "ssh=tcp/22,web=tcp/443", Demands::default());

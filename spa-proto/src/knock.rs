@@ -101,8 +101,15 @@ impl fmt::Display for AddressError {
 impl core::error::Error for AddressError {}
 
 /// A one-time code or PIN: a number of up to 8 decimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(u32);
+
+/// Without the number, which is a secret.
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code(..)")
+    }
+}
 
 impl Code {
     /// Takes a number below 100 000 000.

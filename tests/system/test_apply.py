@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shlex
 import signal
+import socket
 import threading
 import time
 import unittest
@@ -285,6 +287,36 @@ class Undone(Apply):
         self.gateway.running().process.send_signal(signal.SIGCONT)
         eventually(lambda: self.config()["state"] == "current", 5)
         never(lambda: self.in_force() != "old", 3, "the daemon puts the undone rules up again")
+
+    def test_with_a_daemon_that_refuses(self) -> None:
+        self.gateway.start()
+        end = self.on_trial(SHORT)
+        self.gateway.kill9()
+        self.refuse()
+        failed = "the last try failed: not today"
+        eventually(lambda: failed in str(self.gateway.control_json("check")), SHORT + 4, "check says why it is not undone")
+        self.assertIn(failed, self.confirm(1).stderr)
+        self.assert_undone(end, seconds=15)
+
+    def refuse(self) -> None:
+        """Somebody who says no to everything, in the daemon's place."""
+        path = self.gateway.dir / "run" / "control.sock"
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(str(path))
+        listener.listen(8)
+        no = {"error": "spa.Failed", "parameters": {"message": "not today"}}
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as asked, contextlib.suppress(OSError):
+                        asked.recv(1 << 16)
+                        asked.sendall(json.dumps(no).encode() + b"\0")
+
+        threading.Thread(target=answer, daemon=True).start()
+        self.addCleanup(listener.shutdown, socket.SHUT_RDWR)
 
     def test_with_the_armed_process_killed(self) -> None:
         self.gateway.start()

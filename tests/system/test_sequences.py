@@ -524,9 +524,37 @@ class Rolling(Sequences):
             # This step's, then the next one's: each works once.
             self.client("knock", "--rolling", "gw", f"-{family}")
             self.opens(FRIEND[family])
-        done = self.client("knock", "--rolling", "gw", check=False)
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("used already", done.stderr)
+            self.close(FRIEND[family])
+        done = self.client("knock", "--rolling", "gw", "-4")
+        self.assertIn("sent again", done.stderr)
+        self.stays_shut()
+
+    def profile(self) -> None:
+        folder = self.network.folder / "profiles" / "rolling"
+        folder.mkdir(parents=True)
+        file = folder / "gw.toml"
+        file.write_text(self.gateway.keys("sequence", "card", "--profile").stdout)
+        file.chmod(0o600)
+
+    def test_a_step_opens_for_the_family_that_a_connection_takes_first(self) -> None:
+        self.serve()
+        self.gateway.start()
+        self.profile()
+        answer = json.loads(self.client("knock", "--rolling", "gw", "--json").stdout)
+        self.assertEqual({entry["address"] for entry in answer["sent"]}, {GATEWAY[6]})
+        self.assertIn("-4", str(answer["hints"]))
+        self.opens(FRIEND[6])
+        self.client("knock", "--rolling", "gw", "-4")
+        self.opens(FRIEND[4])
+
+    def test_what_was_lost_can_be_sent_again(self) -> None:
+        self.serve()
+        self.profile()
+        for _ in range(2):
+            self.client("knock", "--rolling", "gw", "-4")
+        self.gateway.start()
+        self.assertIn("sent again", self.client("knock", "--rolling", "gw", "-4").stderr)
+        self.opens(FRIEND[4])
 
     def test_a_backup_has_the_key(self) -> None:
         backup = self.network.folder / "gateway.backup"

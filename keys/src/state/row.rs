@@ -1,5 +1,6 @@
 //! Rows of the state, as they are written.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -105,7 +106,7 @@ impl EnrollmentRow {
 }
 
 /// What is remembered of a client's one-time codes (step 8).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeRow {
     /// The greatest time step whose code was accepted.
     pub step: Option<u64>,
@@ -118,14 +119,36 @@ pub struct CodeRow {
     pub until: UnixTime,
 }
 
+/// Without the wrong codes, of which one may be right but for a digit.
+impl fmt::Debug for CodeRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeRow")
+            .field("step", &self.step)
+            .field("wrong", &format_args!("{} codes", self.wrong.len()))
+            .field("pauses", &self.pauses)
+            .field("until", &self.until)
+            .finish()
+    }
+}
+
 /// The wrong PINs that came under an invite ("Enrollment in one packet").
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinRow {
     /// The different wrong ones.
     pub wrong: Vec<u32>,
     /// When the last of them came.
     #[serde(with = "nanos")]
     pub at: UnixTime,
+}
+
+/// Without the wrong PINs, of which one may be right but for a digit.
+impl fmt::Debug for PinRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinRow")
+            .field("wrong", &format_args!("{} PINs", self.wrong.len()))
+            .field("at", &self.at)
+            .finish()
+    }
 }
 
 impl PinRow {
@@ -205,5 +228,28 @@ mod digest {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
         let bytes = text::decode(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
         Ok(*bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_numbers_are_not_shown() {
+        let code = CodeRow {
+            wrong: vec![123_456],
+            ..CodeRow::default()
+        };
+        let pin = PinRow {
+            wrong: vec![123_456],
+            at: UnixTime::default(),
+        };
+        let shown = format!("{code:?} {pin:?}");
+        assert!(!shown.contains("123456"), "{shown}");
+        assert!(
+            shown.contains("wrong: 1 codes") && shown.contains("wrong: 1 PINs"),
+            "{shown}"
+        );
     }
 }

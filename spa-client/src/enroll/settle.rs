@@ -73,6 +73,9 @@ fn change(
         .profile
         .memberships()
         .position(|gateway| gateway.invite == Some(key));
+    if (known.is_some() || args.also) && args.passphrase && loaded.passphrase.is_none() {
+        return Err(in_the_clear(name));
+    }
     match known {
         Some(number) => resume(folder, name, args, loaded, number),
         None if args.also => add(folder, name, args, invite, loaded),
@@ -83,6 +86,12 @@ fn change(
         }
         .into()),
     }
+}
+
+/// A profile that exists does not come under a passphrase by the way: the old keys would be on the disk still.
+fn in_the_clear(name: &ProfileName) -> Failure {
+    let what = format!("the profile {name} is there already, without a passphrase");
+    Failure::new(Exit::Usage, what).hint(format!("spa-client passwd {name}, then the same without --passphrase"))
 }
 
 /// Goes on with the keys of an earlier run.

@@ -5,16 +5,55 @@ use std::path::{Path, PathBuf};
 use spa_keys::profile::{Folder, ProfileName};
 use spa_keys::rolling::RollingProfile;
 use spa_keys::units::now;
-use spa_keys::{Exit, Failure, Host, file};
+use spa_keys::{Failure, Host, file};
 use spa_proto::UnixTime;
 use spa_proto::sequence::{Rolling, Stage};
 
 use crate::out;
 
-/// Where to knock, and what. Remembers the step before anything is sent: the gateway takes each only once.
-pub(super) fn today(name: &ProfileName, dry_run: bool) -> Result<(Host, Vec<Stage>), Failure> {
-    let path = profile_file(name)?;
-    let profile = RollingProfile::load(&path).map_err(|error| {
+/// Where to knock, and what.
+pub(super) struct Card {
+    pub(super) host: Host,
+    pub(super) stages: Vec<Stage>,
+    step: u64,
+    note: PathBuf,
+}
+
+impl Card {
+    /// The sequence of now that was not used yet; the last one again where all were.
+    pub(super) fn of_now(name: &ProfileName) -> Result<Self, Failure> {
+        let path = profile_file(name)?;
+        let profile = load(&path)?;
+        let note = path.with_extension("used");
+        let Choice { step, fresh_in } = choose(&profile.rolling, last(&note), now());
+        if let Some(seconds) = fresh_in {
+            let what = "the sequences of this step and of the next were used already: the last one is sent again";
+            out::tell(
+                "warning",
+                &format!("{what}; it opens unless it did before, a new one comes in {seconds} s"),
+            );
+        }
+        Ok(Self {
+            host: profile.host,
+            stages: profile.rolling.at(&profile.key, step),
+            step,
+            note,
+        })
+    }
+
+    /// Before anything is sent: the gateway takes each step only once.
+    pub(super) fn remember(&self) {
+        if let Err(error) = file::replace(&self.note, format!("{}\n", self.step).as_bytes(), 0o600) {
+            out::tell(
+                "warning",
+                &format!("which sequence was used cannot be remembered: {error}"),
+            );
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<RollingProfile, Failure> {
+    RollingProfile::load(path).map_err(|error| {
         let absent = error.is_absent();
         let failure = Failure::from(error);
         if absent {
@@ -22,17 +61,7 @@ pub(super) fn today(name: &ProfileName, dry_run: bool) -> Result<(Host, Vec<Stag
         } else {
             failure
         }
-    })?;
-    let note = path.with_extension("used");
-    let step = choose(&profile.rolling, last(&note), now())?;
-    if !dry_run && let Err(error) = file::replace(&note, format!("{step}\n").as_bytes(), 0o600) {
-        out::tell(
-            "warning",
-            &format!("which sequence was used cannot be remembered: {error}"),
-        );
-    }
-    let stages = profile.rolling.at(&profile.key, step);
-    Ok((profile.host, stages))
+    })
 }
 
 fn profile_file(name: &ProfileName) -> Result<PathBuf, Failure> {
@@ -45,19 +74,26 @@ fn last(note: &Path) -> Option<u64> {
     std::fs::read_to_string(note).ok()?.trim().parse().ok()
 }
 
-/// This step, or the next one, which the gateway takes too.
-fn choose(rolling: &Rolling, last: Option<u64>, now: UnixTime) -> Result<u64, Failure> {
+#[derive(Debug, PartialEq, Eq)]
+struct Choice {
+    step: u64,
+    /// All were used: in how many seconds one comes that was not.
+    fresh_in: Option<u64>,
+}
+
+/// This step, or the next one, which the gateway takes too. What was sent may have been lost: the later of the two
+/// opens whether or not the earlier one arrived, and one that arrived does no harm.
+fn choose(rolling: &Rolling, last: Option<u64>, now: UnixTime) -> Choice {
     let today = rolling.step_at(now);
+    let fresh = |step| Choice { step, fresh_in: None };
     match last {
-        Some(used) if used == today => Ok(today + 1),
+        Some(used) if used == today => fresh(today + 1),
         // More than one step ahead: the clock was wrong then.
-        Some(used) if used == today + 1 => {
-            let begins = rolling.begin_of(used);
-            let wait = begins.distance(now).as_secs() + 1;
-            let what = "the sequences of this step and of the next were used already; the gateway takes each once";
-            Err(Failure::new(Exit::Failed, what).hint(format!("the same in {wait} s")))
-        }
-        _ => Ok(today),
+        Some(used) if used == today + 1 => Choice {
+            step: used,
+            fresh_in: Some(rolling.begin_of(used).distance(now).as_secs() + 1),
+        },
+        _ => fresh(today),
     }
 }
 
@@ -73,11 +109,14 @@ mod tests {
             ..RollingTyped::default()
         };
         let rolling = typed.read().unwrap();
-        let at = |last| choose(&rolling, last, UnixTime::from_secs(6030));
-        assert_eq!(at(None), Ok(100));
-        assert_eq!(at(Some(99)), Ok(100));
-        assert_eq!(at(Some(100)), Ok(101));
-        assert_eq!(at(Some(101)).unwrap_err().hints, ["the same in 31 s"]);
-        assert_eq!(at(Some(5000)), Ok(100), "the clock was wrong once");
+        let at = |last| {
+            let Choice { step, fresh_in } = choose(&rolling, last, UnixTime::from_secs(6030));
+            (step, fresh_in)
+        };
+        assert_eq!(at(None), (100, None));
+        assert_eq!(at(Some(99)), (100, None));
+        assert_eq!(at(Some(100)), (101, None));
+        assert_eq!(at(Some(101)), (101, Some(31)), "it may have been lost");
+        assert_eq!(at(Some(5000)), (100, None), "the clock was wrong once");
     }
 }

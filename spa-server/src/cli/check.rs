@@ -1,5 +1,6 @@
 //! `spa-server check`: everything that is wrong, at once.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -109,7 +110,11 @@ fn trial(record: &Record, verdict: Verdict, now: UnixTime) -> Option<Finding> {
     Some(match verdict {
         Verdict::Settled => undone(record.undone.as_ref()?),
         Verdict::Undo(_) => {
-            let text = "the last change was not confirmed in time and is about to be undone";
+            let mut text = "the last change was not confirmed in time and is about to be undone".to_owned();
+            if let Some(why) = record.fault() {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "; the last try failed: {why}");
+            }
             Finding::warning(Code::Unconfirmed, text).with_try("spa-server run, or protect, if it stays")
         }
         Verdict::Waits(left) => {

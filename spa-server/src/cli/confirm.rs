@@ -32,7 +32,7 @@ fn say(ledger: &Ledger, record: &Record, outcome: Result<(), NotConfirmed>, as_j
         println!("{}", facts(outcome.as_ref().err()));
     }
     if let Err(why) = outcome {
-        return Err(refused(why));
+        return Err(refused(why, record.fault()));
     }
     if !as_json {
         println!("confirmed: the configuration in force stays");
@@ -59,13 +59,15 @@ fn facts(why: Option<&NotConfirmed>) -> serde_json::Value {
     })
 }
 
-fn refused(why: NotConfirmed) -> Failure {
+fn refused(why: NotConfirmed, fault: Option<&str>) -> Failure {
     let failed = |what: String| Failure::new(Exit::Failed, what);
     match why {
         NotConfirmed::Nothing => failed("nothing waits to be confirmed".into()).hint("spa-server status"),
         NotConfirmed::Late => {
-            failed("too late: its time is over, and it is being undone, or will be by the next start".into())
-                .hint("spa-server status")
+            let fault = fault.map_or_else(String::new, |fault| format!("; the last try failed: {fault}"));
+            let what =
+                format!("too late: its time is over, and it is being undone, or will be by the next start{fault}");
+            failed(what).hint("spa-server status")
         }
         NotConfirmed::NeverLoaded => failed(
             "no daemon has loaded the change, so there is nothing to confirm; it is not undone any more either".into(),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -25,6 +26,8 @@ pub const COMMAND: &str = "undo-unless-confirmed";
 const DAEMON_PATIENCE: Duration = Duration::from_secs(3);
 /// What could not be undone is tried again so soon.
 const RETRY: Duration = Duration::from_secs(2);
+/// A daemon that has refused so often is not waited for any more.
+const REFUSALS: u32 = 3;
 const ARMED: &str = "armed";
 
 /// Starts the armed process for the change called `nonce` and returns when it waits. `places` are the options that
@@ -71,14 +74,15 @@ pub fn undo_unless_confirmed(paths: &Paths, nonce: &str) -> Result<(), Failure> 
     let bell = Bell::new(ledger.folder()).map_err(failed)?;
     let mut said = io::stdout();
     writeln!(said, "{ARMED}").and_then(|()| said.flush()).map_err(failed)?;
-    while let Some(pause) = look(paths, &ledger, nonce) {
+    let mut refusals = 0;
+    while let Some(pause) = look(paths, &ledger, nonce, &mut refusals) {
         bell.sleep(pause).map_err(failed)?;
     }
     Ok(())
 }
 
 /// One look: how long to wait for the next one, nothing when there is nothing left to do.
-fn look(paths: &Paths, ledger: &Ledger, nonce: &str) -> Option<Duration> {
+fn look(paths: &Paths, ledger: &Ledger, nonce: &str, refusals: &mut u32) -> Option<Duration> {
     let record = match ledger.read() {
         Ok(record) => record,
         Err(error) => {
@@ -92,27 +96,64 @@ fn look(paths: &Paths, ledger: &Ledger, nonce: &str) -> Option<Duration> {
     match record.verdict(clock::uptime(), &clock::boot_id()) {
         Verdict::Settled => None,
         Verdict::Waits(left) => Some(left),
-        Verdict::Undo(_) => match undo(paths, ledger, nonce) {
+        Verdict::Undo(_) => match undo(paths, ledger, nonce, refusals) {
             Ok(()) => None,
             Err(failure) => {
-                warn!("{failure}");
-                Some(RETRY)
+                note(ledger, nonce, &failure);
+                // Not by the bell: what was just written to the record would ring it at once.
+                thread::sleep(RETRY);
+                Some(Duration::ZERO)
             }
         },
     }
 }
 
+/// Nobody reads what this process says; `check` and `confirm` read the record.
+fn note(ledger: &Ledger, nonce: &str, failure: &Failure) {
+    warn!("{failure}");
+    if let Err(error) = ledger.change(PATIENCE, |record| record.failed(nonce, &failure.what)) {
+        warn!("why a change is not undone cannot be remembered: {error}");
+    }
+}
+
 /// The file by this process, the rules through the daemon, or without it.
-fn undo(paths: &Paths, ledger: &Ledger, nonce: &str) -> Result<(), Failure> {
+fn undo(paths: &Paths, ledger: &Ledger, nonce: &str, refusals: &mut u32) -> Result<(), Failure> {
     // The lock is let go before the daemon is asked, which takes it.
     drop(begin(ledger, nonce)?);
-    match ask_daemon(paths, ledger, nonce) {
-        Ok(()) => Ok(()),
-        Err(ControlError::Refused { error, .. }) if error == OTHER_CONFIG => directly(ledger, nonce, |_| Ok(())),
-        Err(error @ ControlError::Refused { .. }) => Err(error.into()),
-        Err(why) => {
+    match Next::after(ask_daemon(paths, ledger, nonce), refusals) {
+        Next::Done => Ok(()),
+        Next::FileAlone => directly(ledger, nonce, |_| Ok(())),
+        Next::Again(why) => Err(why.into()),
+        Next::Directly(why) => {
             info!("the daemon does not do it: {why}");
             undo_directly(paths, ledger, nonce)
+        }
+    }
+}
+
+/// What is to be done after the daemon's answer.
+#[derive(Debug)]
+enum Next {
+    Done,
+    FileAlone,
+    Again(ControlError),
+    Directly(ControlError),
+}
+
+impl Next {
+    fn after(answer: Result<(), ControlError>, refusals: &mut u32) -> Self {
+        match answer {
+            Ok(()) => Self::Done,
+            Err(ControlError::Refused { error, .. }) if error == OTHER_CONFIG => Self::FileAlone,
+            Err(why @ ControlError::Refused { .. }) => {
+                *refusals = refusals.saturating_add(1);
+                if *refusals < REFUSALS {
+                    Self::Again(why)
+                } else {
+                    Self::Directly(why)
+                }
+            }
+            Err(why) => Self::Directly(why),
         }
     }
 }
@@ -158,5 +199,43 @@ fn begin(ledger: &Ledger, nonce: &str) -> Result<Option<(Undoing, Why)>, Failure
     match record.verdict(clock::uptime(), &clock::boot_id()) {
         Verdict::Undo(why) if record.waits_for(nonce) => Ok(Some((Undoing::begin(ledger, held, record), why))),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(error: &str) -> Result<(), ControlError> {
+        Err(ControlError::Refused {
+            error: error.into(),
+            parameters: serde_json::Map::new(),
+        })
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_refusing_is_done_without() {
+        let mut refusals = 0;
+        for _ in 1..REFUSALS {
+            let next = Next::after(refused("spa.Failed"), &mut refusals);
+            assert!(matches!(next, Next::Again(_)), "{next:?}");
+        }
+        for _ in 0..2 {
+            let next = Next::after(refused("spa.Failed"), &mut refusals);
+            assert!(matches!(next, Next::Directly(_)), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn other_answers_are_no_reason_to_ask_again() {
+        let mut refusals = 0;
+        assert!(matches!(Next::after(Ok(()), &mut refusals), Next::Done));
+        assert!(matches!(
+            Next::after(refused(OTHER_CONFIG), &mut refusals),
+            Next::FileAlone
+        ));
+        let gone = Next::after(Err(ControlError::Ended), &mut refusals);
+        assert!(matches!(gone, Next::Directly(_)), "{gone:?}");
+        assert_eq!(refusals, 0);
     }
 }

@@ -35,6 +35,9 @@ pub struct Pending {
     pub undoing: bool,
     /// Where what was in server.toml has been put already.
     pub rejected: Option<PathBuf>,
+    /// Why the last try to undo it failed.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// A change that came back.
@@ -143,6 +146,7 @@ impl Record {
             candidate: before.as_ref().and_then(|before| before.candidate.clone()),
             undoing: false,
             rejected: None,
+            fault: None,
         });
         before
     }
@@ -211,6 +215,19 @@ impl Record {
         if let Some(pending) = &mut self.pending {
             pending.rejected = rejected.or_else(|| pending.rejected.take());
         }
+    }
+
+    /// Undoing the change called `nonce` has failed, and why.
+    pub fn failed(&mut self, nonce: &str, why: &str) {
+        if let Some(pending) = self.pending.as_mut().filter(|pending| pending.nonce == nonce) {
+            pending.fault = Some(why.to_owned());
+        }
+    }
+
+    /// Why the last try to undo what waits failed.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        self.pending.as_ref()?.fault.as_deref()
     }
 
     /// The confirmed copy and its rules are back, at `at`.
@@ -386,6 +403,25 @@ mod tests {
         assert_eq!(record.confirm(at(9), BOOT), Err(NotConfirmed::NeverLoaded));
         assert_eq!(confirmed(&record), "old");
         assert_eq!(record.pending, None, "it waits no longer");
+    }
+
+    #[test]
+    fn why_it_is_not_undone_is_known_until_it_is() {
+        let mut record = trial();
+        record.failed("another", "no");
+        assert_eq!(record.fault(), None);
+        record.begin_undo();
+        record.failed("a", "the disk is full");
+        assert_eq!(record.fault(), Some("the disk is full"));
+        record.undone("then".into());
+        assert_eq!(record.fault(), None);
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let mut written = serde_json::to_value(trial()).unwrap();
+        written["pending"].as_object_mut().unwrap().remove("fault").unwrap();
+        assert_eq!(serde_json::from_value::<Record>(written).unwrap(), trial());
     }
 
     #[test]

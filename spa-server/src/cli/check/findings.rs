@@ -218,9 +218,18 @@ fn findings(code: Code) -> Vec<Finding> {
         // A change on trial
         Code::Unconfirmed => {
             let waits = Verdict::Waits(Duration::from_secs(90));
-            let verdicts = [waits, Verdict::Undo(Why::Overdue)].into_iter();
-            verdicts
-                .filter_map(|verdict| trial(&Record::default(), verdict, UnixTime::from_secs(1_800_000_000)))
+            let mut refused = Record::default();
+            refused.arm("0", "boot", Duration::ZERO);
+            refused.failed("0", "the disk is full");
+            let overdue = || Verdict::Undo(Why::Overdue);
+            let found = [
+                (Record::default(), waits),
+                (Record::default(), overdue()),
+                (refused, overdue()),
+            ]
+            .into_iter();
+            found
+                .filter_map(|(record, verdict)| trial(&record, verdict, UnixTime::from_secs(1_800_000_000)))
                 .collect()
         }
         Code::UnconfirmedUnknown => {
