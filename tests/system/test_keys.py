@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import shutil
+import subprocess
 import unittest
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -260,15 +262,19 @@ class FullDisk(Keys):
 class KilledWhileEnrolling(Keys):
     """The daemon is killed as it enters its first, second, third ... call of each kind that writes."""
 
-    def kill_at(self, call: str, number: int, text: str, device: spa1.ClientKeys) -> bool:
-        """Whether the daemon came so far, and was killed there."""
-        pid = str(self.gateway.running().pid)
-        inject = f"inject={call}:signal=SIGKILL:when={number}"
-        strace = harness.Process(["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, "-p", pid])
-        self.addCleanup(strace.end)
-        eventually(lambda: re.search(r"attached", strace.text()), 10, "strace attached")
-        self.friend.send(harness.enroll_datagram(text, device), GATEWAY[4])
+    def kill_at(self, call: str, number: int, text: str, device: spa1.ClientKeys) -> bool | None:
+        """Whether the daemon came so far, and was killed there; None where strace could not take hold or let go."""
         daemon = self.gateway.running()
+        inject = f"inject={call}:signal=SIGKILL:when={number}"
+        argv = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, "-p", str(daemon.pid)]
+        strace = harness.Process(argv)
+        self.addCleanup(strace.end)
+        try:
+            eventually(lambda: re.search(r"attached", strace.text()), 5, "strace attached")
+        except AssertionError:
+            strace.end()
+            return None
+        self.friend.send(harness.enroll_datagram(text, device), GATEWAY[4])
 
         def settled() -> bool:
             return daemon.process.poll() is not None or self.written(text)
@@ -277,9 +283,21 @@ class KilledWhileEnrolling(Keys):
         killed = daemon.process.poll() is not None
         if not killed:
             strace.process.terminate()  # by this it lets the daemon go
-            strace.wait(30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                strace.wait(5)
+        held = strace.process.poll() is None and not killed
         strace.end()
-        return killed
+        return None if held else killed
+
+    def try_to_kill_at(self, call: str, number: int) -> tuple[bool, str, spa1.ClientKeys]:
+        for attempt in range(4):
+            text, device = self.gateway.invite(f"{call}-{number}-{attempt}"), harness.fresh_keys(self.gateway)
+            killed = self.kill_at(call, number, text, device)
+            if killed is not None:
+                return killed, text, device
+            self.gateway.kill9()
+            self.gateway.start()
+        raise AssertionError("strace took no hold in four tries")
 
     def written(self, text: str) -> bool:
         name = spa1.parse_invite(text).name
@@ -298,10 +316,10 @@ class KilledWhileEnrolling(Keys):
         killed: dict[str, int] = {}
         for call in ("pwrite64", "fdatasync", "fsync", "renameat2", "rename", "unlink"):
             for number in itertools.count(1):
-                name = f"{call}-{number}"
-                text, device = self.gateway.invite(name), harness.fresh_keys(self.gateway)
-                if not self.kill_at(call, number, text, device):
+                was_killed, text, device = self.try_to_kill_at(call, number)
+                if not was_killed:
                     break
+                name = spa1.parse_invite(text).name
                 killed[call] = number
                 self.gateway.running().wait()
                 self.gateway.stop()
