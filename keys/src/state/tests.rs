@@ -90,6 +90,20 @@ fn what_was_committed_is_there_after_opening_again() {
 
 /// As an older version left it.
 #[test]
+fn a_lock_that_is_let_go_at_once_is_waited_for() {
+    let dir = folder();
+    let held = lock(dir.path());
+    let (ask, asked) = std::sync::mpsc::channel();
+    let holder = thread::spawn(move || {
+        asked.recv().unwrap();
+        drop(held);
+    });
+    ask.send(()).unwrap();
+    lock(dir.path());
+    holder.join().unwrap();
+}
+
+#[test]
 fn tables_that_came_later_are_made() {
     let dir = folder();
     let key = PublicKey([1; 32]);
