@@ -7,32 +7,26 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use spa_proto::{Psk, PublicKey, ReplaySet, UnixTime};
 
 use crate::exit::{Exit, Failure};
 use crate::file::check_private;
 use crate::units;
 
+mod lock;
 mod prune;
 mod row;
 
+pub use lock::StateLock;
 pub use prune::Pruned;
 pub use row::{CodeRow, EnrollmentRow, GrantRow, LastKnock, PinRow, SequenceRow};
 
 const FILE: &str = "record.redb";
-const LOCK: &str = "lock";
-/// How long somebody else may hold the lock before it counts as taken.
-const PATIENCE: Duration = Duration::from_millis(500);
-const PAUSE: Duration = Duration::from_millis(10);
 /// The whole working set of a small gateway; redb's own default is a gigabyte.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -91,47 +85,6 @@ pub struct State {
     /// Nothing after a failure: it is opened anew before the next use.
     database: Option<Database>,
     _lock: StateLock,
-}
-
-/// The lock on the state directory. Dropping it lets go.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
-}
-
-impl StateLock {
-    /// Takes the lock, making the directory (mode 0700) if need be. A command that reads the record holds it for
-    /// milliseconds, and a program that is being started for as long as it is a copy of this process: both are waited
-    /// for.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::Locked`] when another process keeps it; [`StateError::Io`] for the rest.
-    pub fn acquire(directory: &Path) -> Result<Self, StateError> {
-        let path = directory.join(LOCK);
-        let attempt = || -> io::Result<File> {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)?;
-            OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-        };
-        let file = attempt().map_err(|error| StateError::io(&path, &error))?;
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => thread::sleep(PAUSE),
-                Err(Errno::WOULDBLOCK) => return Err(StateError::Locked(path)),
-                Err(error) => return Err(StateError::io(&path, &error.into())),
-            }
-        }
-    }
 }
 
 impl State {

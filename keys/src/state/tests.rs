@@ -94,7 +94,7 @@ fn a_lock_that_is_let_go_at_once_is_waited_for() {
     let dir = folder();
     let held = lock(dir.path());
     let (ask, asked) = std::sync::mpsc::channel();
-    let holder = thread::spawn(move || {
+    let holder = std::thread::spawn(move || {
         asked.recv().unwrap();
         drop(held);
     });
