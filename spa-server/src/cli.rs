@@ -24,6 +24,7 @@ use spa_keys::{Control, Exit, Failure, Paths};
 
 use crate::config::template::ServiceArgument;
 use crate::confirm::armed;
+use crate::firewall::process;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -112,6 +113,9 @@ enum Command {
         /// Which change
         nonce: String,
     },
+    /// The process that `run` starts for all that concerns the firewall
+    #[command(name = process::COMMAND, hide = true)]
+    FirewallProcess,
     /// Say how the daemon is
     Status,
     /// List the open doors
@@ -200,11 +204,15 @@ impl Cli {
         let outcome = match command {
             Command::Init(arguments) => init::init(&paths, &arguments, places.json),
             Command::Check => return check::check(&paths, places.json),
-            Command::Run { dry_run } => return run::run(paths, dry_run),
+            Command::Run { dry_run } => return run::run(paths, &places.absolute(), dry_run),
             Command::Protect => return run::protect(&paths, places.json),
             Command::Apply { confirm } => return apply::apply(&places, confirm),
             Command::Confirm => confirm::confirm(&paths, places.json),
             Command::UndoUnlessConfirmed { nonce } => armed::undo_unless_confirmed(&paths, &nonce),
+            Command::FirewallProcess => {
+                run::start_logging();
+                process::serve(&paths)
+            }
             Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use spa_keys::directory::KeyDirectory;
-use spa_keys::{Paths, Watch as FolderWatch};
+use spa_keys::{Exit, Failure, Paths, Watch as FolderWatch};
 use spa_proto::{Gateway, UnixTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -35,9 +35,10 @@ use tracing::info;
 
 use crate::capture::{Capture, Event, Interface};
 use crate::clock;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::control::{Control, Request};
-use crate::doors::Doors;
+use crate::firewall::Partner;
+use crate::firewall::{Bell, Line};
 use crate::grant::GrantTable;
 use crate::journal::Journal;
 use crate::netlink::monitor::Monitor;
@@ -64,7 +65,8 @@ pub struct Daemon {
     gateway: Gateway,
     journal: Journal,
     grants: GrantTable,
-    doors: Doors,
+    /// The way to the backends.
+    partner: Partner,
     refusals: Refusals,
     codes: codes::Codes,
     pins: pins::Pins,
@@ -86,8 +88,6 @@ pub struct Daemon {
 /// Which configuration is in force, and what became of the last one that was offered.
 struct Loaded {
     at: UnixTime,
-    /// What is in force, to tell whether the file has changed since.
-    source: Source,
     rejected: Option<String>,
 }
 
@@ -102,8 +102,11 @@ struct Accepted {
 /// What tells of changes that other people make.
 struct Watches {
     folders: Readable<FolderWatch>,
+    /// The firewall process tells of changes of the rules; none in a dry run.
+    tables: Option<Readable<Bell>>,
+    /// Its end; none in a dry run.
+    partner: Option<Readable<Line>>,
     /// None where nothing can tell.
-    tables: Option<Readable<Monitor>>,
     addresses: Option<Readable<Monitor>>,
 }
 
@@ -129,11 +132,17 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When signals cannot be received.
-    pub async fn run(mut self) -> io::Result<()> {
-        let mut signals = Signals::new()?;
+    /// When signals cannot be received, or the firewall process is gone: without it nothing can be opened.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let signals = Signals::new();
+        let mut signals =
+            signals.map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}")))?;
         self.say_ready();
         loop {
+            if let Some(why) = self.partner.lost() {
+                let what = format!("the firewall process is gone, and nothing can be opened without it: {why}");
+                return Err(Failure::new(Exit::Failed, what).hint("start spa-server anew; systemd does so by itself"));
+            }
             let pause = self.until_next(clock::uptime());
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
@@ -144,6 +153,7 @@ impl Daemon {
                 () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),
                 () = Readable::wait(self.watches.tables.as_ref()) => self.on_tables(),
                 () = Readable::wait(self.watches.addresses.as_ref()) => self.on_addresses(),
+                () = Readable::wait(self.watches.partner.as_ref()) => {}
                 _ = signals.reload.recv() => self.reload(),
                 _ = signals.stop.recv() => break,
                 _ = signals.interrupt.recv() => break,
@@ -186,9 +196,10 @@ impl Daemon {
         info!(keep_doors = self.config.lock_out.keep_doors, "stopping");
         if !self.config.lock_out.keep_doors && !self.dry_run {
             self.end_grants("the daemon stops", |_, _| true);
-            self.doors.close_all();
+            self.partner.close_all();
         }
-        self.doors.close_commands();
+        self.partner.close_commands();
         self.control.take();
+        self.partner.end();
     }
 }

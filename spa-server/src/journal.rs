@@ -61,9 +61,13 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`StateError::Locked`] when another process holds it, [`StateError::Io`] when it cannot be read.
-    pub fn open(directory: &Path, now: Duration, wait: Duration) -> Result<(Self, Option<StateError>), StateError> {
-        let lock = StateLock::acquire(directory)?;
+    /// [`StateError::Io`] when it cannot be read.
+    pub fn open(
+        directory: &Path,
+        lock: StateLock,
+        now: Duration,
+        wait: Duration,
+    ) -> Result<(Self, Option<StateError>), StateError> {
         match State::open(directory, lock) {
             Ok(mut state) => {
                 let greatest = state.greatest()?;
@@ -273,6 +277,10 @@ mod tests {
     }
 
     /// As `spa-server init` makes state/.
+    fn lock(directory: &Path) -> StateLock {
+        StateLock::acquire(directory).unwrap()
+    }
+
     fn folder() -> tempfile::TempDir {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         tempfile::Builder::new().permissions(private).tempdir().unwrap()
@@ -280,7 +288,9 @@ mod tests {
 
     fn fresh(directory: &Path) -> Journal {
         drop(State::create(directory, StateLock::acquire(directory).unwrap()).unwrap());
-        Journal::open(directory, Duration::ZERO, RETENTION).unwrap().0
+        Journal::open(directory, lock(directory), Duration::ZERO, RETENTION)
+            .unwrap()
+            .0
     }
 
     #[test]
@@ -290,7 +300,7 @@ mod tests {
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Fresh);
         journal.commit().unwrap();
         drop(journal);
-        let (mut journal, why) = Journal::open(dir.path(), Duration::ZERO, RETENTION).unwrap();
+        let (mut journal, why) = Journal::open(dir.path(), lock(dir.path()), Duration::ZERO, RETENTION).unwrap();
         assert_eq!((why, journal.greatest()), (None, at(100)));
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Replayed);
         assert_eq!(journal.claim(&KEY, at(101), RETENTION), Verdict::Fresh);
@@ -300,7 +310,7 @@ mod tests {
     fn a_lost_record_refuses_everything_for_a_while() {
         let dir = folder();
         let start = Duration::from_secs(50);
-        let (mut journal, why) = Journal::open(dir.path(), start, RETENTION).unwrap();
+        let (mut journal, why) = Journal::open(dir.path(), lock(dir.path()), start, RETENTION).unwrap();
         assert!(matches!(why, Some(StateError::Missing(_))));
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Unavailable);
         assert_eq!(journal.record_state(start), RecordState::Waiting { left: RETENTION });
@@ -323,7 +333,7 @@ mod tests {
         std::fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         for start in [0, 300] {
             let start = Duration::from_secs(start);
-            let (mut journal, why) = Journal::open(dir.path(), start, RETENTION).unwrap();
+            let (mut journal, why) = Journal::open(dir.path(), lock(dir.path()), start, RETENTION).unwrap();
             assert!(matches!(why, Some(StateError::Damaged(..))));
             assert!(!journal.end_wait(start + RETENTION / 2, at(1)).unwrap());
         }
@@ -333,7 +343,7 @@ mod tests {
     fn a_record_that_cannot_be_begun_is_tried_again_later() {
         let dir = folder();
         let gone = dir.path().join("state");
-        let (mut journal, _) = Journal::open(&gone, Duration::ZERO, RETENTION).unwrap();
+        let (mut journal, _) = Journal::open(&gone, lock(&gone), Duration::ZERO, RETENTION).unwrap();
         std::fs::remove_dir_all(&gone).unwrap();
         assert!(journal.end_wait(RETENTION, at(1)).is_err());
         assert_eq!(journal.waits_until(), Some(RETENTION + RETRY));

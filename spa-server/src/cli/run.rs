@@ -1,5 +1,6 @@
 //! `spa-server run`, `protect` and `uninstall`: what changes the firewall.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use crate::daemon::{Daemon, StartError};
 use crate::doors::{Doors, uninstall_all};
 
 /// The daemon, until it is told to stop.
-pub(super) fn run(paths: Paths, dry_run: bool) -> ExitCode {
+pub(super) fn run(paths: Paths, places: &[OsString], dry_run: bool) -> ExitCode {
     start_logging();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -29,11 +30,8 @@ pub(super) fn run(paths: Paths, dry_run: bool) -> ExitCode {
         Err(error) => return end(Err(Failure::new(Exit::Failed, format!("no runtime: {error}")))),
     };
     runtime.block_on(async {
-        match Daemon::start(paths, dry_run) {
-            Ok(daemon) => {
-                let ended = daemon.run().await;
-                end(ended.map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}"))))
-            }
+        match Daemon::start(paths, places, dry_run) {
+            Ok(daemon) => end(daemon.run().await),
             Err(StartError::Config(findings)) => refuse(&findings),
             Err(StartError::Failure(failure)) => end(Err(failure)),
         }

@@ -35,7 +35,7 @@ impl Daemon {
         };
         // Before the door opens: what a ban holds back would not come to it.
         self.let_in(opening.door.opened, "it has a grant");
-        let outcome = self.doors.open(&opening);
+        let outcome = self.partner.open(&opening);
         let (client, address, source) = (&who.name, who.address, who.source.ip().to_canonical());
         let Door { service, opened } = &opening.door;
         match outcome {
@@ -68,14 +68,14 @@ impl Daemon {
         let _ = if let Some(Holder { end, client }) = self.grants.holder(door) {
             let client = client.and_then(|key| Some(self.keys.client(&key)?.name().to_string()));
             let remaining = end.saturating_sub(clock::uptime());
-            self.doors.open(&Opening {
+            self.partner.open(&Opening {
                 door: door.clone(),
                 client,
                 remaining,
             })
         } else {
             let others: Vec<_> = self.grants.opened(&door.service).collect();
-            self.doors.close(door, &others)
+            self.partner.close(door, &others)
         };
     }
 

@@ -79,7 +79,8 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
-    fn status(&self) -> Value {
+    fn status(&mut self) -> Value {
+        let (backends, changed) = self.partner.states();
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
@@ -89,9 +90,9 @@ impl Daemon {
             "started": format_time(self.started),
             "dry_run": self.dry_run,
             "gateway": self.fingerprints(),
-            "config": self.config_state(),
+            "config": self.config_state(changed),
             "interfaces": self.interface_states(),
-            "backends": self.doors.states(),
+            "backends": backends,
             "record": self.record_state(now.uptime),
             "clock": { "synchronised": clock::is_synchronised(), "warning": self.clock_warning() },
             "clients": {
@@ -113,26 +114,25 @@ impl Daemon {
         status
     }
 
-    fn config_state(&self) -> Value {
-        let changed = || self.loaded.has_changed(&self.paths.config);
-        let (state, note) = match (&self.loaded.rejected, self.unconfirmed()) {
+    fn config_state(&self, changed: bool) -> Value {
+        let (state, note) = match (&self.loaded.rejected, self.unconfirmed(changed)) {
             (_, Some(note)) => ("unconfirmed", Some(note)),
             (Some(why), None) => ("rejected", Some(why.clone())),
-            (None, None) if changed() => ("changed", Some("the file is not the one that is in force".into())),
+            (None, None) if changed => ("changed", Some("the file is not the one that is in force".into())),
             (None, None) => ("current", None),
         };
         json!({ "loaded": format_time(self.loaded.at), "state": state, "note": note })
     }
 
     /// Until when, and what else there is to know of the file.
-    fn unconfirmed(&self) -> Option<String> {
+    fn unconfirmed(&self, changed: bool) -> Option<String> {
         let now = clock::now();
         let until = format_time(now.wall.saturating_add(self.trial.left(now.uptime)?));
         let mut note = format!("until {until}, then the confirmed copy comes back; to keep it: spa-server confirm");
         if let Some(why) = &self.loaded.rejected {
             // Writing to a String cannot fail.
             let _ = write!(note, "; a later file was rejected: {why}");
-        } else if self.loaded.has_changed(&self.paths.config) {
+        } else if changed {
             note.push_str("; the file is not the one that is in force");
         }
         Some(note)
@@ -197,7 +197,7 @@ impl Daemon {
             "since": format_time(grant.since),
             "until": format_time(now.wall.saturating_add(remaining)),
             "remaining_s": remaining.as_secs(),
-            "backends": self.doors.names(&key.service),
+            "backends": self.partner.names(&key.service),
         })
     }
 

@@ -149,7 +149,8 @@ impl Daemon {
         let decoys: Vec<u16> = guard
             .filter(|_| !self.dry_run)
             .map_or(Vec::new(), |guard| guard.decoys.clone());
-        for (port, error) in self.guard.decoys.set(&decoys, &self.guard.patrol) {
+        let Self { guard, partner, .. } = self;
+        for (port, error) in guard.decoys.set(&decoys, &guard.patrol, |port| partner.decoy(port)) {
             error!(
                 port,
                 "tcp/{port} is no decoy: {error}; whoever serves there is not hindered"
@@ -163,7 +164,7 @@ impl Daemon {
     /// Takes up the bans that are in force by what the backends hold. An end that no backend knows is on disk.
     pub(super) fn take_over_bans(&mut self) {
         let (now, ends) = (clock::uptime(), Ends::load(&ends::file(&self.paths), &self.boot_id));
-        for ShutOut { network, remaining } in self.doors.bans() {
+        for ShutOut { network, remaining } in self.partner.bans() {
             let end = remaining
                 .map(|remaining| now + remaining)
                 .or_else(|| ends.end(&network));
@@ -255,7 +256,7 @@ impl Daemon {
             network: ban.source,
             remaining: ban.end.saturating_sub(clock::uptime()),
         };
-        if self.doors.ban(&banned).is_err() {
+        if self.partner.ban(&banned).is_err() {
             // Reported; what did not work is tried again by the next look.
             warn!(source = %ban.source, "not shut out everywhere");
         }
@@ -297,7 +298,7 @@ impl Daemon {
         }
         for source in self.guard.bans.expire(now) {
             // Reported; the kernel has ended it already where it can.
-            let _ = self.doors.unban(source);
+            let _ = self.partner.unban(source);
             self.guard.unsaved = true;
             info!(%source, "let in again: its time is over");
         }
@@ -306,7 +307,7 @@ impl Daemon {
         }
         self.review_bans();
         let wanted = self.banned(now);
-        self.doors.check_bans(&wanted);
+        self.partner.check_bans(&wanted);
         self.keep_bans();
     }
 
@@ -316,7 +317,7 @@ impl Daemon {
         self.guard.patrol.with(|post| post.judge.clear(network));
         for source in &lifted {
             // Reported; the next look tries again.
-            let _ = self.doors.unban(*source);
+            let _ = self.partner.unban(*source);
             self.guard.unsaved = true;
             info!(%source, "let in again: {why}");
         }

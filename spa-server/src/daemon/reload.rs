@@ -1,7 +1,6 @@
 //! Another configuration, other clients: built beside the old, swapped only when all of it is good.
 
 use std::fmt;
-use std::path::Path;
 
 use spa_keys::directory::{ClientState, ClientView, Kind, Reload};
 use spa_keys::gateway::GatewayKey;
@@ -11,27 +10,18 @@ use tracing::{error, info, warn};
 
 use super::sequences::Prepared;
 use super::{Daemon, Loaded, start};
-use crate::backend::BackendError;
 use crate::capture::Capture;
 use crate::clock;
-use crate::config::{Config, Finding, Source, changes};
+use crate::config::{Config, Finding, changes};
 use crate::confirm::Intent;
-use crate::doors::Doors;
+use crate::firewall::Refused;
+use crate::firewall::message::Which;
 use crate::grant::{Grant, GrantKey};
 use crate::sequences::Sequences;
 
 impl Loaded {
-    pub(super) fn of(source: &Source, at: UnixTime) -> Self {
-        Self {
-            at,
-            source: source.clone(),
-            rejected: None,
-        }
-    }
-
-    /// Whether the file is another than the one in force.
-    pub(super) fn has_changed(&self, file: &Path) -> bool {
-        std::fs::read(file).unwrap_or_default() != self.source.text.as_bytes()
+    pub(super) const fn at(at: UnixTime) -> Self {
+        Self { at, rejected: None }
     }
 }
 
@@ -54,9 +44,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl From<BackendError> for Refusal {
-    fn from(error: BackendError) -> Self {
-        Self::Failure(start::failure(error))
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Findings(findings) => Self::Findings(findings),
+            other => Self::Failure(other.into()),
+        }
     }
 }
 
@@ -81,7 +74,7 @@ impl Daemon {
     }
 
     fn try_load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
-        let source = Source::read(&self.paths.config).map_err(Refusal::Findings)?;
+        let source = self.partner.read(Which::File)?;
         let (config, warnings) = Config::from_source(&self.paths.config, &source).map_err(Refusal::Findings)?;
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
@@ -90,8 +83,8 @@ impl Daemon {
         self.refuse_unusable(&config)?;
         let changes = changes(&self.config, &config);
         self.put_in_force(config, Some(identities))?;
-        self.loaded = Loaded::of(&source, clock::wall());
-        if self.remember_loaded(&source, intent) {
+        self.loaded = Loaded::at(clock::wall());
+        if self.remember_loaded(intent) {
             return Ok((changes, warnings));
         }
         // Undone or taken back by another process while it was loaded here.
@@ -100,20 +93,22 @@ impl Daemon {
         Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
     }
 
-    /// Everything by the new configuration, or everything by the old one. Without identities the old ones stay.
+    /// Everything by the new configuration, which the partner has read last, or everything by the old one. Without
+    /// identities the old ones stay.
     pub(super) fn put_in_force(&mut self, config: Config, identities: Option<GatewayKey>) -> Result<(), Refusal> {
-        let doors = self.protect_anew(&config)?;
+        // The new rules over the old ones; on failure the old ones are there again.
+        self.partner.stage()?;
         let (gateway, capture) = match self.capture_anew(&config, identities) {
             Ok(built) => built,
             Err(why) => {
-                self.put_rules_back();
+                self.partner.abort();
                 return Err(why);
             }
         };
         let prepared = match self.prepare_sequences(&config) {
             Ok(prepared) => prepared,
             Err(why) => {
-                self.put_rules_back();
+                self.partner.abort();
                 return Err(why);
             }
         };
@@ -122,8 +117,8 @@ impl Daemon {
         self.end_grants("its service is gone", |key, _| {
             !config.services.iter().any(|service| service.name == key.service)
         });
-        let old = std::mem::replace(&mut self.config, config);
-        self.doors = doors;
+        self.partner.commit(&config)?;
+        self.config = config;
         if let Some(capture) = capture {
             self.interfaces
                 .retain(|name, _| self.config.listen.interfaces.contains(name));
@@ -132,34 +127,13 @@ impl Daemon {
         let addresses = start::listen(&self.config).addresses;
         self.sequences.take(prepared, addresses);
         self.refresh_addresses();
-        self.watch_tables();
         self.review_grants();
         self.configure_guard();
         let openings = self.openings();
-        if let Err(error) = self.doors.reconcile(&openings) {
+        if let Err(error) = self.partner.reconcile(&openings) {
             warn!("doors may be shut that should be open: {error}");
         }
-        drop(old);
         Ok(())
-    }
-
-    /// The new rules over the old ones; on failure the old ones again.
-    fn protect_anew(&mut self, config: &Config) -> Result<Doors, Refusal> {
-        if self.dry_run {
-            return Ok(Doors::recording(config));
-        }
-        let mut doors = Doors::new(config, &self.paths)?;
-        if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
-            self.put_rules_back();
-            return Err(error.into());
-        }
-        Ok(doors)
-    }
-
-    fn put_rules_back(&mut self) {
-        if let Err(worse) = self.doors.protect() {
-            error!("the old rules could not be put back: {worse}");
-        }
     }
 
     /// New identities in the old threads; new threads only for other interfaces or ports.
@@ -201,10 +175,6 @@ impl Daemon {
     fn prepare_sequences(&self, config: &Config) -> Result<Prepared, Refusal> {
         let prepared = self.sequences.prepare(config, &self.paths, self.guard.patrol());
         prepared.map_err(|error| Refusal::Failure(start::no_thread(&error)))
-    }
-
-    fn watch_tables(&mut self) {
-        self.watches.tables = start::watch_tables(&self.doors);
     }
 
     /// Something in clients.d or invites.d has changed.

@@ -57,7 +57,7 @@ impl Daemon {
 
     /// `spa-server bans`.
     pub(super) fn list_bans(&mut self) -> Value {
-        let (now, backends, told) = (clock::now(), self.doors.banning(), self.guard.told());
+        let (now, backends, told) = (clock::now(), self.partner.banning(), self.guard.told());
         let ban = |Ban { source, end }: Ban| {
             let remaining = end.saturating_sub(now.uptime);
             let scan = told.iter().rev().find(|told| told.sighting.source == source);

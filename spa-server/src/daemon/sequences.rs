@@ -314,7 +314,7 @@ impl Daemon {
         };
         // Before the door opens: what a ban holds back would not come to it.
         self.let_in(door.opened, "it has a grant");
-        self.doors.open(&opening).map_err(|error| error.to_string())?;
+        self.partner.open(&opening).map_err(|error| error.to_string())?;
         Ok(end)
     }
 
