@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHand
 use spa_proto::{Psk, PublicKey, ReplaySet, UnixTime};
 
 use crate::exit::{Exit, Failure};
-use crate::file::check_private;
+use crate::file::{check_private, owner_of_secrets};
 use crate::units;
 
 mod lock;
@@ -105,6 +105,7 @@ impl State {
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)?;
+            fchown(&file, owner_of_secrets(), None)?;
             let database = builder().create_with_backend(redb::backends::FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             open_tables(&transaction)?;

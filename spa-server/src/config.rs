@@ -57,6 +57,9 @@ pub(crate) use source::unreadable;
 pub struct Config {
     /// The name or address that invites carry.
     pub host: Option<String>,
+    /// A start without the whole sandbox of the packet process is refused.
+    #[serde(default)]
+    pub sandbox_required: bool,
     /// Where knocks are listened for.
     pub listen: Listen,
     /// The way back in.

@@ -111,11 +111,20 @@ impl Made {
         if path.symlink_metadata().is_err() {
             self.folders.push(path.to_owned());
         }
-        file::create_dir(path, mode)
+        // As `init` does: what others may read is no secret, and root's alone to change.
+        if mode & 0o077 == 0 {
+            file::create_dir(path, mode)
+        } else {
+            file::create_own_dir(path, mode)
+        }
     }
 
     fn file(&mut self, path: PathBuf, text: &str, mode: u32) -> Result<(), FileError> {
-        let put = file::create_new(&path, text.as_bytes(), mode);
+        let put = if mode & 0o077 == 0 {
+            file::create_new(&path, text.as_bytes(), mode)
+        } else {
+            file::create_own(&path, text.as_bytes(), mode)
+        };
         // It may be there although the system refused to say that it is durable; another's is never taken.
         if !matches!(put, Err(FileError::Exists { .. })) {
             self.files.push(path);

@@ -11,6 +11,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     if old.host != new.host {
         found.push("the host that invites carry is another".to_owned());
     }
+    if old.sandbox_required != new.sandbox_required {
+        found.push("[sandbox] required counts from the next start".to_owned());
+    }
     differing("interfaces", &old.listen.interfaces, &new.listen.interfaces, &mut found);
     differing("knock ports", &old.listen.ports, &new.listen.ports, &mut found);
     let (before, after) = (&old.lock_out, &new.lock_out);

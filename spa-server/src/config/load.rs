@@ -67,6 +67,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
     let sequences = sequence::sequences(&raw.sequence, &taken, findings);
     Config {
         host: gateway::host(&raw.gateway, findings),
+        sandbox_required: raw.sandbox.required.unwrap_or(false),
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
         nftables: nftables::named_chain(raw, findings),
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),

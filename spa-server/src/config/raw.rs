@@ -24,6 +24,8 @@ pub fn items(list: &Texts) -> &[Text] {
 pub struct RawConfig {
     /// `[gateway]`
     pub gateway: RawGateway,
+    /// `[sandbox]`
+    pub sandbox: RawSandbox,
     /// `[listen]`
     pub listen: RawListen,
     /// `[lock-out]`
@@ -46,6 +48,14 @@ pub struct RawConfig {
 pub struct RawGateway {
     /// What invites say.
     pub host: Option<Text>,
+}
+
+/// `[sandbox]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawSandbox {
+    /// Whether a start without all of it is refused.
+    pub required: Option<bool>,
 }
 
 /// `[listen]`

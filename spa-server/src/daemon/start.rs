@@ -71,7 +71,7 @@ impl Daemon {
             warn!(code = %finding.code, "{}", finding.text);
         }
         let claimed = Claimed::claim(&paths, dry_run)?;
-        crate::privilege::give_up(&paths, &config)?;
+        crate::privilege::give_up(&paths, config.sandbox_required)?;
         let identities = GatewayKey::load(&paths.gateway_key)
             .map_err(Failure::from)?
             .into_identities();
@@ -397,7 +397,7 @@ fn watch(monitor: Result<Monitor, crate::netlink::NetlinkError>, what: &str) -> 
 
 /// Gone at reboot, so made at every start.
 fn make_run_folder(run: &Path) -> Result<(), Failure> {
-    spa_keys::file::create_dir(run, 0o755).map_err(Failure::from)
+    spa_keys::file::create_own_dir(run, 0o755).map_err(Failure::from)
 }
 
 /// A backend's failure for the command line.

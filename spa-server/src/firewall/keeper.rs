@@ -10,9 +10,10 @@ use tracing::{error, warn};
 use super::bounds::{Bounds, MOST_DOORS, check_ban, check_opening};
 use super::message::{Answer, Begun, Refused, Reply, Request, Timed, TimedBan, VERSION, Which};
 use super::overdue::Overdue;
+use crate::backend::command;
 use crate::backend::{BackendError, Door, Opening};
 use crate::clock;
-use crate::config::{Config, Source};
+use crate::config::{BackendKind, Config, Source};
 use crate::confirm::start::Beginning;
 use crate::confirm::{Ledger, Undoing, Why};
 use crate::doors::Doors;
@@ -133,6 +134,14 @@ impl Keeper {
     /// The sockets that follow the last answer.
     pub(super) fn take_sockets(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.sockets)
+    }
+
+    /// Whether what stands runs commands.
+    pub(super) fn runs_commands(&self) -> bool {
+        let services = self.standing.iter().flat_map(|standing| &standing.config.services);
+        let mut backends = services.flat_map(|service| &service.backends);
+        // What an earlier configuration opened by commands is closed by them.
+        backends.any(|backend| *backend == BackendKind::Command) || command::ledger_file(&self.paths).exists()
     }
 
     /// The nftables tables whose changes call for a look at the rules; none where nothing stands.

@@ -46,6 +46,7 @@ pub fn serve(paths: &Paths) -> Result<(), Failure> {
         socket,
         changes: None,
         look: None,
+        rights: Rights::Root,
     }
     .run()
     .map_err(failed)
@@ -78,6 +79,16 @@ struct Process {
     changes: Option<Monitor>,
     /// When to look at the rules although nothing told.
     look: Option<Duration>,
+    rights: Rights,
+}
+
+/// What this process may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    /// Everything: nothing stands yet, or it runs people's commands.
+    Root,
+    /// What firewalls take.
+    Firewall,
 }
 
 impl Process {
@@ -118,6 +129,7 @@ impl Process {
         let answer = self.keeper.answer(request);
         self.reply(&answer)?;
         if is_new && answer.is_ok() {
+            self.give_up();
             self.watch();
         }
         Ok(!is_last)
@@ -129,6 +141,20 @@ impl Process {
         match answer {
             Ok(Reply::Listening(_)) => wire::send_sockets(&self.socket, &sockets),
             _ => Ok(()),
+        }
+    }
+
+    /// For good, once it is clear that nobody's commands are run.
+    fn give_up(&mut self) {
+        match (self.rights, self.keeper.runs_commands()) {
+            (Rights::Root, false) => {
+                crate::privilege::keep_firewall();
+                self.rights = Rights::Firewall;
+            }
+            (Rights::Firewall, true) => {
+                warn!("there was no command before: until the next start they have no rights but those of firewalls");
+            }
+            _ => {}
         }
     }
 

@@ -143,7 +143,7 @@ mod tests {
         let kind = |octets: &[u8]| receive::<u8>(octets).unwrap_err().kind();
         assert_eq!(kind(&[0, 0, 0, 2, b'1']), ErrorKind::UnexpectedEof);
         assert_eq!(kind(&[0xff, 0, 0, 0]), ErrorKind::InvalidData);
-        assert_eq!(kind(&[0, 0, 0, 1, b'{']), ErrorKind::UnexpectedEof);
+        assert_eq!(kind(&[0, 0, 0, 1, b'{']), ErrorKind::InvalidData);
         assert_eq!(kind(&[0, 0, 0, 3, b'3', b'0', b'0']), ErrorKind::InvalidData);
     }
 }
