@@ -99,6 +99,11 @@ fn write(paths: &Paths, backup: &Backup, made: &mut Made) -> Result<(), FileErro
         .try_for_each(|(place, text)| made.file(place.path(paths), text, place.mode()))
 }
 
+/// What others may read is no secret, and root's alone to change: as `init` does.
+const fn is_secret(mode: u32) -> bool {
+    matches!(mode, 0o600 | 0o700)
+}
+
 /// What this run made.
 #[derive(Debug, Default)]
 struct Made {
@@ -111,8 +116,7 @@ impl Made {
         if path.symlink_metadata().is_err() {
             self.folders.push(path.to_owned());
         }
-        // As `init` does: what others may read is no secret, and root's alone to change.
-        if mode & 0o077 == 0 {
+        if is_secret(mode) {
             file::create_dir(path, mode)
         } else {
             file::create_own_dir(path, mode)
@@ -120,7 +124,7 @@ impl Made {
     }
 
     fn file(&mut self, path: PathBuf, text: &str, mode: u32) -> Result<(), FileError> {
-        let put = if mode & 0o077 == 0 {
+        let put = if is_secret(mode) {
             file::create_new(&path, text.as_bytes(), mode)
         } else {
             file::create_own(&path, text.as_bytes(), mode)
