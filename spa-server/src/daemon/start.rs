@@ -26,6 +26,7 @@ use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
+use crate::notify::Notify;
 use crate::readable::Readable;
 use crate::refusals::Refusals;
 
@@ -51,6 +52,8 @@ impl Daemon {
     ///
     /// [`StartError`] with what to try.
     pub fn start(paths: Paths, dry_run: bool) -> Result<Self, StartError> {
+        // Before anything is given up: nothing may connect later.
+        let notify = Notify::from_environment();
         let now = clock::now();
         let Beginning { source, undoing, waits } = beginning(&paths, dry_run).map_err(StartError::Config)?;
         let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
@@ -111,6 +114,7 @@ impl Daemon {
             timers: upkeep::Timers::new(now.uptime),
             log_limit: super::refuse::LogLimit::default(),
             ready: false,
+            notify,
             config,
             paths,
         };
