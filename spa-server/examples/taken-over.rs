@@ -189,7 +189,7 @@ fn messages(dir: &Path) -> Map<String, Value> {
     let program = std::env::var_os("SPA_SERVER").expect("SPA_SERVER names the program");
     let (socket, theirs) = UnixStream::pair().expect("a pair of sockets");
     socket
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_mins(1)))
         .expect("a time-out");
     let places: [OsString; 2] = ["--dir".into(), dir.into()];
     let mut child = Command::new(program)
@@ -226,7 +226,7 @@ fn attacks(now: Duration) -> Vec<(&'static str, Request)> {
     let ban = |network: &str| {
         Request::Ban(TimedBan {
             network: network.parse().expect("a network"),
-            until: now + Duration::from_secs(60),
+            until: now + Duration::from_mins(1),
         })
     };
     let hour = 3600;

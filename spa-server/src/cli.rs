@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use spa_keys::manual::Manual;
 use spa_keys::{Control, Exit, Failure, Paths};
 
 use crate::config::template::ServiceArgument;
@@ -85,8 +86,33 @@ impl Places {
     }
 }
 
+/// What its pages say beside the options.
+const MANUAL: Manual = Manual {
+    section: "8",
+    files: &[
+        ("/etc/spa/server.toml", "The configuration: server.toml(5)."),
+        ("/etc/spa/gateway.key", "The gateway's identities."),
+        (
+            "/var/lib/spa/",
+            "Replay record, grants, enrollments. Losing it refuses every knock for ten minutes.",
+        ),
+        (
+            "/run/spa/control.sock",
+            "What `status` and the like talk to: for root and the group spa-admin.",
+        ),
+    ],
+    see_also: &["spa-keys(8)", "spa-client(1)", "server.toml(5)", "spa-clients.d(5)"],
+    source: concat!("spa-server ", env!("CARGO_PKG_VERSION")),
+};
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Manual {
+        /// Which must exist
+        folder: PathBuf,
+    },
     /// Make a gateway: identity, empty record, a commented server.toml. Changes no firewall
     Init(InitArguments),
     /// Say everything that is wrong, who could open what, and what would be hidden
@@ -202,6 +228,7 @@ impl Cli {
         let Self { places, command } = self;
         let paths = places.paths();
         let outcome = match command {
+            Command::Manual { folder } => MANUAL.write(Self::command(), &folder),
             Command::Init(arguments) => init::init(&paths, &arguments, places.json),
             Command::Check => return check::check(&paths, places.json),
             Command::Run { dry_run } => return run::run(paths, &places.absolute(), dry_run),

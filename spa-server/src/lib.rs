@@ -19,6 +19,7 @@ pub mod guard;
 pub mod import;
 pub mod journal;
 pub mod netlink;
+pub mod notify;
 pub mod pin;
 pub mod policy;
 pub mod privilege;

@@ -62,7 +62,9 @@ impl Daemon {
 
     /// The same for whoever wants to know what came of it: what differs now, and the warnings about it.
     pub(super) fn load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
+        self.notify.reloading(clock::monotonic());
         let outcome = self.try_load(intent);
+        self.notify.reloaded();
         match &outcome {
             Ok(_) => info!("the new configuration is in force"),
             Err(why) => {

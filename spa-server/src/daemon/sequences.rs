@@ -146,6 +146,10 @@ impl SequenceWatch {
         self.probes.is_none() || self.interfaces.len() == interfaces
     }
 
+    pub(super) fn is_alive(&self) -> bool {
+        self.probes.as_ref().is_none_or(Probes::is_alive)
+    }
+
     /// When to look again.
     pub(super) const fn due(&self) -> Option<Duration> {
         self.due

@@ -27,6 +27,7 @@ use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
+use crate::notify::Notify;
 use crate::readable::Readable;
 use crate::refusals::Refusals;
 
@@ -62,6 +63,8 @@ impl Daemon {
     ///
     /// [`StartError`] with what to try.
     pub fn start(paths: Paths, places: &[OsString], dry_run: bool) -> Result<Self, StartError> {
+        // Before anything is given up: nothing may connect later.
+        let notify = Notify::from_environment();
         let now = clock::now();
         // First: it is a child that must not inherit anything of what follows.
         let (mut partner, bell) = partner(&paths, places, dry_run)?;
@@ -121,6 +124,7 @@ impl Daemon {
             timers: upkeep::Timers::new(now.uptime),
             log_limit: super::refuse::LogLimit::default(),
             ready: false,
+            notify,
             config,
             paths,
         };

@@ -19,6 +19,8 @@ const SETTLE: Duration = Duration::from_millis(150);
 const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
 /// How often what is old is swept out.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// Nothing is waited for more finely: what is due within it is due.
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// What is due when, on the clock that starts with the boot.
@@ -51,14 +53,16 @@ impl Daemon {
             self.trial.due(),
             self.sightings_due(),
             self.sequences.due(),
+            self.notify.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
-        next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
+        next.saturating_sub(now).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
 
     /// Does what is due.
     pub(super) fn on_time(&mut self) {
         let now = clock::uptime();
+        self.tell_manager(now);
         // First: nothing below may mend rules by a configuration that is not to be in force any more.
         self.look_after_trial(now);
         self.end_wait(now);
