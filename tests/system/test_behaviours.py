@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
+import shutil
 import socket
 import threading
 import unittest
@@ -225,6 +226,42 @@ class Rights(SystemTest):
         daemon = harness.Process(self.gateway.host.argv(*self.without("net_raw", "--dry-run")))
         self.addCleanup(daemon.end)
         eventually(lambda: "CAP_NET_RAW" in daemon.text(), 5, "the right is named")
+
+
+class Silence(SystemTest):
+    """Nothing leaves the daemon, and it starts no program for a knock."""
+
+    with_sshd = False
+
+    @unittest.skipUnless(shutil.which("strace"), "needs strace, to see the daemon's calls")
+    def test_the_daemon_speaks_to_nobody(self) -> None:
+        calls = self.network.folder / "calls"
+        traced = "trace=connect,sendto,sendmsg,sendmmsg,execve"
+        self.gateway.wrapper = ("strace", "-D", "-f", "-qq", "-s", "0", "-o", str(calls), "-e", traced)
+        alice = Outside.add(self.gateway, "alice")
+        self.gateway.start()
+        # The commands that look at it are not meant.
+        self.gateway.wrapper = ()
+        eventually(lambda: calls.read_text(), 5, "strace writes")
+        begun = len(calls.read_text())
+        for family in FAMILIES:
+            alice.open(self.friend, GATEWAY[family])
+            alice.open(self.friend, GATEWAY[family], "nothing")
+            alice.open(self.friend, GATEWAY[family], offset=-HOUR_S)
+            self.friend.send(bytes(300), GATEWAY[family])
+            Outside(harness.fresh_keys(self.gateway)).open(self.friend, GATEWAY[family])
+        self.friend.send(
+            harness.enroll_datagram(self.gateway.invite("bob"), harness.fresh_keys(self.gateway)), GATEWAY[4]
+        )
+        eventually(lambda: self.enrolled("bob"), 5, "enrolled")
+        eventually(lambda: len(self.gateway.entries()) == 2, 5, "open")
+        text = calls.read_text()
+        self.assertIn("AF_NETLINK", text, "strace saw what the daemon says to the kernel")
+        # iptables-restore asks the C library for a port's number, which connects to itself and sends nothing.
+        told = [line for line in text.splitlines() if "AF_INET" in line and not re.search(r'"(::1|127\.0\.0\.1)"', line)]
+        self.assertEqual(told, [])
+        if harness.BACKEND == "iptables":
+            self.assertNotIn("execve(", text[begun:], "no program for a knock")
 
 
 class Programs(unittest.TestCase):
