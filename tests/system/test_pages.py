@@ -108,6 +108,15 @@ class Rows(unittest.TestCase):
                 self.assertTrue(names_a_test(row[2]) or NO_TEST.search(row[1] + row[2]), row)
 
 
+class Log(unittest.TestCase):
+    def test_every_line_that_operations_explains_is_one_that_the_daemon_says(self) -> None:
+        section = (ROOT / "docs/operations.md").read_text().partition("## What the log says")[2].partition("\n## ")[0]
+        said = [words for row in rows(section) for words in re.findall(r"`([^`]+)`", row[0])]
+        self.assertGreater(len(said), 20)
+        sources = "".join(file.read_text() for file in (ROOT / "spa-server" / "src").rglob("*.rs"))
+        self.assertEqual([words for words in said if f'"{words}' not in sources and f": {words}" not in sources], [])
+
+
 class Links(unittest.TestCase):
     def test_every_link_inside_the_repository_leads_somewhere(self) -> None:
         for page in pages():

@@ -291,6 +291,7 @@ BEFORE: dict[tuple[str, str], Callable[[World], object]] = {
     ("docs/client.md", "spa-client ssh gw.example.net -l anna"): is_anna,
     ("docs/client.md", "spa-client check gw.example.net"): lambda world: world.enroll("anna-again"),
     ("docs/client.md", "chmod +x spa-client && ./spa-client enroll"): put_client_here,
+    ("docs/guide.md", "spa-client ssh gw.example.net -l anna"): is_anna,
     ("docs/guide.md", "chmod +x spa-client && ./spa-client enroll"): put_client_here,
     ("docs/guide.md", "spa-keys sequence card --new"): write_card,
     ("docs/guide.md", "spa-client knock --rolling card"): put_profile,
