@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::reload::Refusal;
 use super::{Daemon, Loaded};
+use crate::audit::Event;
 use crate::clock;
 use crate::config::{Config, Source};
 use crate::confirm::armed::OTHER_CONFIG;
@@ -104,7 +105,10 @@ impl Daemon {
                 warn!(at = undone.at, "the last change was undone by another process");
                 self.return_to_confirmed();
             }
-            (Some(_), _) if self.trial.waits.is_none() => info!("no change waits to be confirmed any more"),
+            (Some(_), _) if self.trial.waits.is_none() => {
+                info!("no change waits to be confirmed any more");
+                self.audit(Event::Confirmed);
+            }
             _ => {}
         }
     }
@@ -117,6 +121,7 @@ impl Daemon {
         self.trial.returns = match outcome {
             Ok(()) => {
                 info!("the confirmed configuration is in force");
+                self.audit(Event::Undone);
                 None
             }
             Err(why) => {
@@ -166,6 +171,7 @@ impl Daemon {
         self.put_back_in_force(&source)?;
         say(&undoing, why);
         undoing.finish().map_err(|failure| failure.what)?;
+        self.audit(Event::Undone);
         self.trial.waits = None;
         Ok(())
     }
@@ -247,6 +253,7 @@ impl Daemon {
         self.check_config(&asked.config)?;
         let nonce = asked.nonce.as_deref();
         info!(uid, confirm = nonce.is_some(), "apply, by command");
+        self.audit_command("apply", uid, None);
         if let Some(nonce) = nonce {
             let record = self
                 .trial
