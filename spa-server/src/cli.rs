@@ -1,6 +1,7 @@
 //! The command line: what is typed, and which part of the program it calls.
 
 mod apply;
+mod audit;
 mod bans;
 mod check;
 mod close_overdue;
@@ -154,6 +155,9 @@ enum Command {
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
     },
+    /// Read the audit log: is it whole, and who could reach what, when
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// List who is shut out by the scan guard
     Bans,
     /// Let in again whom the scan guard has shut out
@@ -250,6 +254,7 @@ impl Cli {
                 &json!({ "count": count }),
                 report::explain,
             ),
+            Command::Audit(command) => audit::audit(&paths, places.json, command),
             Command::Bans => bans::bans(&paths, places.json),
             Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),

@@ -3,10 +3,11 @@
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
 //! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
-//! the control socket. `sequences` is what the classic fallback comes to.
+//! the control socket. `sequences` is what the classic fallback comes to, `audit` what is remembered of it all.
 
 mod act;
 mod answers;
+mod audit;
 mod codes;
 mod enroll;
 mod guard;
@@ -34,6 +35,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use crate::audit::How;
 use crate::capture::{Capture, Event, Interface};
 use crate::clock;
 use crate::config::Config;
@@ -74,6 +76,7 @@ pub struct Daemon {
     codes: codes::Codes,
     pins: pins::Pins,
     guard: guard::Guard,
+    auditor: audit::Auditor,
     accepted: Accepted,
     sequences: sequences::SequenceWatch,
     interfaces: BTreeMap<String, Interface>,
@@ -166,6 +169,7 @@ impl Daemon {
                 _ = signals.stop.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
+            self.flush_audit();
         }
         self.stop();
         Ok(())
@@ -205,11 +209,13 @@ impl Daemon {
         info!(keep_doors = self.config.lock_out.keep_doors, "stopping");
         self.notify.stopping();
         if !self.config.lock_out.keep_doors && !self.dry_run {
-            self.end_grants("the daemon stops", |_, _| true);
+            self.end_grants(How::Stopped, |_, _| true);
             self.partner.close_all();
         }
         self.partner.close_commands();
         self.control.take();
+        let doors_kept = self.config.lock_out.keep_doors;
+        self.close_audit(doors_kept);
         self.partner.end();
     }
 }

@@ -1,5 +1,6 @@
 //! The gateway daemon: a pure middle (configuration, policy, grants) in a thin shell (capture, record, backends).
 
+pub mod audit;
 pub mod backend;
 pub mod capture;
 pub mod check;
@@ -18,6 +19,7 @@ pub mod grant;
 pub mod guard;
 pub mod import;
 pub mod journal;
+pub mod logging;
 pub mod netlink;
 pub mod notify;
 pub mod pin;

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use serde_json::json;
 use spa_keys::{Control, Exit, Failure, Paths};
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
 
 use super::check::colour;
 use super::end;
@@ -20,6 +19,7 @@ use crate::confirm::ledger::forget_all;
 use crate::confirm::start::Beginning;
 use crate::daemon::{Daemon, StartError};
 use crate::doors::{Doors, uninstall_all};
+use crate::logging;
 
 /// The daemon, until it is told to stop.
 pub(super) fn run(paths: Paths, places: &[OsString], dry_run: bool) -> ExitCode {
@@ -118,14 +118,7 @@ fn refuse(findings: &[Finding]) -> ExitCode {
     ExitCode::from(exit_code(findings))
 }
 
-/// Logs go to stderr; `SPA_LOG` sets what is told, such as `debug`.
+/// Text on stderr, until server.toml is read and says otherwise.
 pub(super) fn start_logging() {
-    let filter = EnvFilter::try_from_env("SPA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let coloured = colour(std::io::stderr().is_terminal()) == Colour::Always;
-    // Set once: a second call would only find the first one's.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(coloured)
-        .try_init();
+    logging::start(colour(std::io::stderr().is_terminal()) == Colour::Always);
 }

@@ -39,6 +39,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
             mode(&new.guard)
         ));
     }
+    if old.log != new.log {
+        found.push(format!("log: {} from {} on", new.log.format, new.log.level));
+    }
+    if old.audit != new.audit {
+        found.push("audit: another bound on what is kept".to_owned());
+    }
     services(&old.services, &new.services, &mut found);
     sequences(&old.sequences, &new.sequences, &mut found);
     found

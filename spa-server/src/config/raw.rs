@@ -40,6 +40,30 @@ pub struct RawConfig {
     pub sequence: Vec<Spanned<RawSequence>>,
     /// `[scan-guard]`
     pub scan_guard: Option<Spanned<RawScanGuard>>,
+    /// `[log]`
+    pub log: RawLog,
+    /// `[audit]`
+    pub audit: RawAudit,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawLog {
+    /// `text`, `json` or `journal`; text unless written.
+    pub format: Option<Text>,
+    /// info unless written.
+    pub level: Option<Text>,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawAudit {
+    /// 16MiB unless written.
+    pub file_size: Option<Text>,
+    /// 16 unless written.
+    pub files: Option<Spanned<i64>>,
 }
 
 /// `[gateway]`

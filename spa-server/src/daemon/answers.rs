@@ -14,6 +14,7 @@ use spa_keys::units::format_time;
 use tracing::info;
 
 use super::Daemon;
+use super::audit::Ending;
 use crate::clock;
 use crate::control::{ControlError, Reply, Request};
 use crate::grant::{Grant, GrantKey};
@@ -105,6 +106,7 @@ impl Daemon {
                 "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
             },
             "forwarded": load(&counters.forwarded),
+            "audit": self.audit_state(),
         });
         // Off unless written: their keys are there with them.
         let more = [("scans", self.scans()), ("sequences", self.sequence_state())];
@@ -221,7 +223,7 @@ impl Daemon {
             return Err(ControlError::parameters("neither a client nor an address is named"));
         }
         info!(uid, client = asked.client, address = ?asked.address, service = asked.service, "close, by command");
-        let ended = self.end_grants("closed by command", |grant_key, _| {
+        let ended = self.end_grants(Ending::by_command(uid), |grant_key, _| {
             key.is_none_or(|key| grant_key.client == Some(key))
                 && asked.address.is_none_or(|address| address.contains(&grant_key.address))
                 && asked
@@ -263,6 +265,7 @@ impl Daemon {
             client = self.name_of(&key),
             "the replay record was reset, by command"
         );
+        self.audit_command("reset-replay", uid, self.name_of(&key));
         Ok(json!({}))
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::Daemon;
+use crate::audit::Event;
 use crate::backend::existing::listeners;
 use crate::backend::families;
 use crate::backend::iptables::saved_nat;
@@ -264,11 +265,12 @@ impl Daemon {
         self.keep_bans();
     }
 
-    fn say_ban(&self, sighting: &Sighting, until: UnixTime) {
+    fn say_ban(&mut self, sighting: &Sighting, until: UnixTime) {
         let verb = if self.dry_run { "would be shut out" } else { "shut out" };
         let (source, until) = (sighting.source, format_time(until));
         let (ports, probes) = (tell::ports(sighting), tell::probes(sighting));
         warn!(%source, ports, probes, touches = sighting.touches, until, "{verb}: it scans");
+        self.audit(Event::Banned { source, until, ports });
     }
 
     fn say_scan(&mut self, sighting: &Sighting, what: &str) {
@@ -301,6 +303,8 @@ impl Daemon {
             let _ = self.partner.unban(source);
             self.guard.unsaved = true;
             info!(%source, "let in again: its time is over");
+            let why = "its time is over".to_owned();
+            self.audit(Event::Unbanned { source, why });
         }
         if self.guard.host.slow.is_none_or(|last| last + HOST_EVERY <= now) {
             self.look_around(now);
@@ -320,6 +324,10 @@ impl Daemon {
             let _ = self.partner.unban(*source);
             self.guard.unsaved = true;
             info!(%source, "let in again: {why}");
+            self.audit(Event::Unbanned {
+                source: *source,
+                why: why.to_owned(),
+            });
         }
         if !lifted.is_empty() {
             self.keep_bans();

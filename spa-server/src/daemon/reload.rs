@@ -10,6 +10,8 @@ use tracing::{error, info, warn};
 
 use super::sequences::Prepared;
 use super::{Daemon, Loaded, start};
+use crate::audit::event::told as audited;
+use crate::audit::{Event, How};
 use crate::capture::Capture;
 use crate::clock;
 use crate::config::{Config, Finding, changes};
@@ -63,13 +65,19 @@ impl Daemon {
     /// The same for whoever wants to know what came of it: what differs now, and the warnings about it.
     pub(super) fn load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
         self.notify.reloading(clock::monotonic());
+        let on_trial = matches!(intent, Intent::Trial(_));
         let outcome = self.try_load(intent);
         self.notify.reloaded();
         match &outcome {
-            Ok(_) => info!("the new configuration is in force"),
+            Ok((changes, _)) => {
+                info!("the new configuration is in force");
+                self.audit_loaded(changes, on_trial);
+            }
             Err(why) => {
                 error!("the new configuration is rejected, the old one stays in force: {why}");
-                self.loaded.rejected = Some(why.to_string());
+                let why = why.to_string();
+                self.audit(Event::Rejected { why: audited(&why) });
+                self.loaded.rejected = Some(why);
             }
         }
         outcome
@@ -115,8 +123,9 @@ impl Daemon {
             }
         };
         self.take_gateway(gateway);
+        start::follow_log(&config);
         // By the old backends, which know how such a service's doors and connections are ended.
-        self.end_grants("its service is gone", |key, _| {
+        self.end_grants(How::ServiceGone, |key, _| {
             !config.services.iter().any(|service| service.name == key.service)
         });
         self.partner.commit(&config)?;
@@ -189,9 +198,12 @@ impl Daemon {
             }
         });
         match self.keys.apply(&changes) {
-            Ok(outcomes) => outcomes
-                .iter()
-                .for_each(|(kind, stem, outcome)| self.say_reloaded(*kind, stem, *outcome)),
+            Ok(outcomes) => {
+                for (kind, stem, outcome) in &outcomes {
+                    self.say_reloaded(*kind, stem, *outcome);
+                    self.audit_file(*kind, stem, *outcome);
+                }
+            }
             Err(error) => error!("clients.d could not be read again, what was known stays: {error}"),
         }
         self.review_grants();
@@ -232,7 +244,7 @@ impl Daemon {
             .map(|(key, _)| key.clone())
             .collect();
         if !unwanted.is_empty() {
-            self.end_grants("it is not allowed any more", |key, _| unwanted.contains(key));
+            self.end_grants(How::NotAllowed, |key, _| unwanted.contains(key));
         }
         self.shorten_grants();
     }
@@ -260,6 +272,7 @@ impl Daemon {
         for (key, end) in shortened {
             if let Some(door) = self.grants.shorten(&key, end) {
                 self.owe_grant(&key);
+                self.audit_shortened(&key);
                 self.shut(&door);
             }
         }

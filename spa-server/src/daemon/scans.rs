@@ -80,6 +80,7 @@ impl Daemon {
             _ => return Err(ControlError::parameters("a network is named, or all are meant")),
         };
         info!(uid, network = ?asked.network, all = asked.all, "unban, by command");
+        self.audit_command("unban", uid, asked.network.map(|network| network.to_string()));
         let lifted: usize = networks.into_iter().map(|net| self.let_in(net, "by command")).sum();
         Ok(json!({ "lifted": lifted }))
     }

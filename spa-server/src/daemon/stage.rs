@@ -8,6 +8,7 @@ use spa_proto::{Moment, PublicKey, UnixTime};
 
 use super::Daemon;
 use super::knocks::{Action, Batch, Who};
+use crate::audit::How;
 use crate::backend::Door;
 use crate::grant::{Grant, GrantKey, Terms};
 use crate::refusals::Reason;
@@ -32,8 +33,13 @@ impl Daemon {
         };
         let moved = self.grants.open(&key, &terms, timestamp, now.wall, now.uptime);
         let moved = moved.map_err(|_| older(service))?;
+        let is_renewed = moved.is_none() && before.as_ref().is_some_and(|before| before.end.is_some());
         if let Some(door) = moved {
-            batch.actions.push(Action::Close { who: who.clone(), door });
+            batch.actions.push(Action::Close {
+                who: who.clone(),
+                door,
+                how: How::Replaced,
+            });
         }
         let door = Door {
             service: service.into(),
@@ -43,6 +49,7 @@ impl Daemon {
             who: who.clone(),
             door,
             end: now.uptime + terms.duration,
+            is_renewed,
         });
         self.stage_grant(&key);
         batch.undo.push((key.clone(), before));
@@ -62,7 +69,11 @@ impl Daemon {
                     address: key.address,
                     ..who.clone()
                 };
-                batch.actions.push(Action::Close { who, door });
+                batch.actions.push(Action::Close {
+                    who,
+                    door,
+                    how: How::Roamed,
+                });
                 self.stage_grant(&key);
                 batch.undo.push((key, before));
             }
@@ -71,11 +82,7 @@ impl Daemon {
 
     /// The grant that is meant, and as it is now.
     fn place(&self, who: &Who, service: &str) -> Result<(GrantKey, Option<Grant>), (Reason, String)> {
-        let key = GrantKey {
-            client: Some(who.key),
-            address: who.address,
-            service: service.into(),
-        };
+        let key = who.grant(service);
         let before = self.grants.get(&key).cloned();
         if before.is_none() && self.grants.count_of(&who.key) >= MOST_GRANTS {
             return Err((Reason::Policy, format!("the client has {MOST_GRANTS} grants already")));
@@ -97,7 +104,11 @@ impl Daemon {
             .close(&key, timestamp, now.wall, now.uptime)
             .map_err(|_| older(service))?;
         if let Some(door) = door {
-            batch.actions.push(Action::Close { who: who.clone(), door });
+            batch.actions.push(Action::Close {
+                who: who.clone(),
+                door,
+                how: How::Closed,
+            });
         }
         self.stage_grant(&key);
         batch.undo.push((key, before));

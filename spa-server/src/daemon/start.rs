@@ -14,7 +14,9 @@ use spa_proto::{Gateway, Listen, Sieve, Windows};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::audit::Auditor;
 use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
+use crate::audit::How;
 use crate::backend::{Door, Opening};
 use crate::capture::Capture;
 use crate::clock;
@@ -25,6 +27,7 @@ use crate::firewall::message::Begun;
 use crate::firewall::{Bell, Partner, Refused};
 use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
+use crate::logging;
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
 use crate::notify::Notify;
@@ -70,6 +73,7 @@ impl Daemon {
         let (mut partner, bell) = partner(&paths, places, dry_run)?;
         let Begun { source, undoing, waits } = partner.begin()?;
         let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
+        follow_log(&config);
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
@@ -97,10 +101,12 @@ impl Daemon {
         let capture = capture.map_err(|error| no_thread(&error))?;
         let (request_sender, requests) = mpsc::channel(16);
         let sequences = super::sequences::SequenceWatch::new(&mut journal);
+        let boot_id = clock::boot_id();
         let mut daemon = Self {
             dry_run,
             started: now.wall,
-            boot_id: clock::boot_id(),
+            auditor: Auditor::start(&config, &paths, &boot_id, dry_run, now),
+            boot_id,
             loaded: Loaded::at(now.wall),
             trial: super::trial::Trial::new(&paths),
             keys,
@@ -210,18 +216,28 @@ impl Daemon {
             None => return Vec::new(),
         };
         let now = clock::uptime();
-        let mut overdue = Vec::new();
+        let (mut overdue, mut rebooted) = (Vec::new(), Vec::new());
         for row in rows {
             let end = self.durable_end(&row, now);
+            let is_live = row.end_boottime.is_some();
             let key = GrantKey {
                 client: row.client,
                 address: row.address,
                 service: row.service,
             };
-            if end.is_none() && row.end_boottime.is_some() && row.boot_id == self.boot_id {
-                overdue.push(key.clone());
+            match end {
+                None if is_live && row.boot_id == self.boot_id => overdue.push(key.clone()),
+                None if is_live => rebooted.push(key.clone()),
+                _ => {}
             }
-            self.grants.restore(key, (row.opened, row.since, row.changed), end, now);
+            self.grants
+                .restore(key.clone(), (row.opened, row.since, row.changed), end, now);
+            self.audit_restored(&key);
+        }
+        for key in rebooted {
+            // Or the next start would tell of it again.
+            self.owe_grant(&key);
+            self.audit_ended(&key, How::Reboot);
         }
         overdue
     }
@@ -230,6 +246,7 @@ impl Daemon {
     fn shut_overdue(&mut self, overdue: &[GrantKey]) {
         for key in overdue {
             self.owe_grant(key);
+            self.audit_ended(key, How::Expired);
             if let Some(door) = self.grants.get(key).map(|grant| grant.door(key)) {
                 self.shut(&door);
             }
@@ -296,6 +313,16 @@ impl Claimed {
             lock,
             listener: Some(listener),
         })
+    }
+}
+
+/// The log as the configuration wants it; one that cannot be had is said in the one that is there.
+pub(super) fn follow_log(config: &Config) {
+    if let Err(error) = logging::follow(&config.log) {
+        warn!(
+            "the log cannot be told as {}, it stays as it was: {error}",
+            config.log.format
+        );
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::reload::Refusal;
 use super::{Daemon, Loaded};
+use crate::audit::Event;
 use crate::clock;
 use crate::config::{Config, Source};
 use crate::confirm::armed::OTHER_CONFIG;
@@ -118,7 +119,10 @@ impl Daemon {
                 warn!(at = undone.at, "the last change was undone by another process");
                 self.return_to_confirmed();
             }
-            (Some(_), _) if self.trial.waits.is_none() => info!("no change waits to be confirmed any more"),
+            (Some(_), _) if self.trial.waits.is_none() => {
+                info!("no change waits to be confirmed any more");
+                self.audit(Event::Confirmed);
+            }
             _ => {}
         }
     }
@@ -130,6 +134,7 @@ impl Daemon {
         self.trial.returns = match outcome {
             Ok(()) => {
                 info!("the confirmed configuration is in force");
+                self.audit(Event::Undone);
                 None
             }
             Err(why) => {
@@ -178,6 +183,7 @@ impl Daemon {
     fn finish_undo(&mut self, source: &Source) -> Result<(), String> {
         self.put_back_in_force(source)?;
         self.partner.finish_undo().map_err(|why| why.to_string())?;
+        self.audit(Event::Undone);
         self.trial.waits = None;
         Ok(())
     }
@@ -251,6 +257,7 @@ impl Daemon {
         self.check_config(&asked.config)?;
         let nonce = asked.nonce.as_deref();
         info!(uid, confirm = nonce.is_some(), "apply, by command");
+        self.audit_command("apply", uid, None);
         if let Some(nonce) = nonce {
             let waiting = self.partner.waiting();
             let waiting = waiting.map_err(|why| ControlError::failed(why.to_string()))?;

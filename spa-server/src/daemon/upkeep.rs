@@ -77,6 +77,7 @@ impl Daemon {
             let openings = self.openings();
             self.partner.check_doors(&openings);
             self.watch_scans(now);
+            self.look_after_audit(now);
             if self.journal.owes()
                 && let Err(error) = self.journal.commit()
             {

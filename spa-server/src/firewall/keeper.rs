@@ -18,6 +18,7 @@ use crate::confirm::start::Beginning;
 use crate::confirm::{Ledger, Undoing, Why};
 use crate::doors::Doors;
 use crate::guard::decoys;
+use crate::logging;
 
 /// Everything that only the firewall process may do.
 pub struct Keeper {
@@ -211,6 +212,11 @@ impl Keeper {
         } else {
             Doors::new(&config, &self.paths)?
         };
+        if !self.dry_run
+            && let Err(error) = logging::follow(&config.log)
+        {
+            warn!("the firewall process's log stays as it was: {error}");
+        }
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
             self.put_back();
             return Err(error.into());

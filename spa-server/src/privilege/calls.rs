@@ -57,7 +57,7 @@ pub const ALLOWED: &[Call] = &[
         ],
     },
     Call {
-        reason: "writing them: drafts that are made durable and renamed, the record, the audit log",
+        reason: "writing them: drafts that are made durable and renamed, the record, the audit log, long lines for journald",
         numbers: &[
             libc::SYS_fsync,
             libc::SYS_fdatasync,
@@ -70,6 +70,7 @@ pub const ALLOWED: &[Call] = &[
             libc::SYS_renameat,
             libc::SYS_renameat2,
             libc::SYS_linkat,
+            libc::SYS_memfd_create,
         ],
     },
     Call {
@@ -234,6 +235,7 @@ fn rules() -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::BackendError> {
         libc::F_OFD_GETLK,
         libc::F_OFD_SETLK,
         libc::F_OFD_SETLKW,
+        libc::F_ADD_SEALS,
     ] {
         allow(SYS_fcntl, vec![equals(1, command)?])?;
     }

@@ -14,7 +14,7 @@ use spa_keys::{Exit, Failure, Paths};
 use spa_proto::UnixTime;
 
 use super::super::decoys;
-use super::{ipset_finding, not_looked, report, trial, unknown, unread};
+use super::{ipset_finding, no_journal, not_looked, report, trial, unknown, unread};
 use crate::backend::BackendError;
 use crate::backend::existing::Listener;
 use crate::backend::nftables;
@@ -181,6 +181,10 @@ fn findings(code: Code) -> Vec<Finding> {
             &service("command", "open = [\"/bin/vpn\", \"{end}\"]\nuser = \"vpn\""),
             Some(&["root".to_owned()]),
         )),
+        // [log], [audit]
+        Code::BadLogFormat => of(&format!("{HEAD}log.format = \"syslog\"\n")),
+        Code::BadLogLevel => of(&format!("{HEAD}log.level = \"loud\"\n")),
+        Code::BadSize => of(&format!("{HEAD}audit.file-size = \"16MB\"\n")),
         // [scan-guard]
         Code::BadMode => guarded("mode = \"block\""),
         Code::BadDecoy => guarded("decoys = [\"udp/53\", \"tcp/1-9\", \"tcp/23\", \"tcp/23\", \"23\"]"),
@@ -271,6 +275,7 @@ fn findings(code: Code) -> Vec<Finding> {
             })
             .collect(),
         // The host's firewall
+        Code::NoJournal => vec![no_journal()],
         Code::NoIpset => vec![ipset_finding("could not speak to ipset in the kernel: EPROTONOSUPPORT")],
         Code::NotLooked => vec![
             not_looked("not run as root").with_try("the same as root"),
