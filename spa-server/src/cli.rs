@@ -123,6 +123,9 @@ enum Command {
         /// How many
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
+        /// Only those that are proven to be of this client
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
     },
     /// List who is shut out by the scan guard
     Bans,
@@ -208,11 +211,11 @@ impl Cli {
             Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),
-            Command::Explain { count } => ask(
+            Command::Explain { count, client } => ask(
                 &paths,
                 places.json,
                 "spa.Explain",
-                &json!({ "count": count }),
+                &json!({ "count": count, "client": client }),
                 report::explain,
             ),
             Command::Bans => bans::bans(&paths, places.json),

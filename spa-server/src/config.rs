@@ -13,6 +13,7 @@ mod gateway;
 mod listen;
 mod load;
 mod lock_out;
+mod metrics;
 mod nearest;
 mod nftables;
 mod one_time;
@@ -44,6 +45,7 @@ pub use defaults::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use finding::{Finding, Level};
 #[cfg(test)]
 pub(crate) use load::check as check_text;
+pub use metrics::Metrics;
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
@@ -69,6 +71,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What becomes of scanners; nothing is watched without it.
     pub guard: Option<Guard>,
+    /// Where metrics are asked for; nowhere without it.
+    pub metrics: Option<Metrics>,
     /// The classic sequences, in the order of the file; names are unique. Secrets, which no backend has a use for.
     #[serde(skip)]
     pub sequences: Vec<Sequence>,

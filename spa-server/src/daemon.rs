@@ -3,7 +3,7 @@
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
 //! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
-//! the control socket. `sequences` is what the classic fallback comes to.
+//! the control socket, `metrics` Prometheus. `sequences` is what the classic fallback comes to.
 
 mod act;
 mod answers;
@@ -12,6 +12,7 @@ mod enroll;
 mod guard;
 mod identities;
 mod knocks;
+mod metrics;
 mod pins;
 mod refuse;
 mod reload;
@@ -40,6 +41,7 @@ use crate::control::{Control, Request};
 use crate::doors::Doors;
 use crate::grant::GrantTable;
 use crate::journal::Journal;
+use crate::metrics::{Exporter, Observed};
 use crate::netlink::monitor::Monitor;
 use crate::readable::Readable;
 use crate::refusals::Refusals;
@@ -77,6 +79,8 @@ pub struct Daemon {
     event_sender: mpsc::Sender<Event>,
     requests: mpsc::Receiver<Request>,
     control: Option<Control>,
+    exporter: Option<Exporter>,
+    observed: Observed,
     watches: Watches,
     timers: upkeep::Timers,
     log_limit: refuse::LogLimit,

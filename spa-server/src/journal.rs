@@ -7,6 +7,9 @@ use std::time::Duration;
 use spa_keys::state::{Change, State, StateError, StateLock};
 use spa_proto::{PublicKey, ReplayRecord, ReplaySet, UnixTime, Verdict};
 
+use crate::clock;
+use crate::metrics::{COMMIT_BOUNDS, Histogram};
+
 /// How many clients' sets stay in memory; the others are read again when they knock.
 const SETS_KEPT: usize = 4096;
 /// How soon a new record is tried again when it cannot be made.
@@ -24,6 +27,7 @@ pub struct Journal {
     owed: Vec<Change>,
     greatest: UnixTime,
     failure: Option<String>,
+    commits: Histogram,
 }
 
 #[derive(Debug)]
@@ -97,6 +101,7 @@ impl Journal {
             owed: Vec::new(),
             greatest,
             failure: None,
+            commits: Histogram::new(&COMMIT_BOUNDS),
         }
     }
 
@@ -171,7 +176,13 @@ impl Journal {
             .filter_map(|key| Some(Change::Replay(*key, self.sets.get(key)?.clone())));
         changes.extend(sets);
         let outcome = match &mut self.phase {
-            Phase::Open(state) => state.commit(&changes),
+            Phase::Open(state) => {
+                let began = clock::uptime();
+                let outcome = state.commit(&changes);
+                self.commits
+                    .observe(clock::uptime().saturating_sub(began).as_secs_f64());
+                outcome
+            }
             Phase::Waiting { .. } | Phase::Memory => Ok(()),
         };
         self.failure = outcome.as_ref().err().map(ToString::to_string);
@@ -209,6 +220,12 @@ impl Journal {
             Phase::Open(state) => Some(state),
             Phase::Waiting { .. } | Phase::Memory => None,
         }
+    }
+
+    /// How long commits took that wrote to the disk.
+    #[must_use]
+    pub const fn commits(&self) -> &Histogram {
+        &self.commits
     }
 
     /// The greatest timestamp ever accepted.

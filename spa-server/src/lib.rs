@@ -17,6 +17,7 @@ pub mod grant;
 pub mod guard;
 pub mod import;
 pub mod journal;
+pub mod metrics;
 pub mod netlink;
 pub mod pin;
 pub mod policy;

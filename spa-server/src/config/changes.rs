@@ -36,6 +36,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
             mode(&new.guard)
         ));
     }
+    if old.metrics != new.metrics {
+        found.push("metrics: asked for elsewhere, from the next start of spa-server on".to_owned());
+    }
     services(&old.services, &new.services, &mut found);
     sequences(&old.sequences, &new.sequences, &mut found);
     found

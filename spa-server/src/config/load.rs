@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
 use super::source::Source;
-use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, read, scan_guard, sequence, service};
+use super::{Config, TcpWrappers, gateway, listen, lock_out, metrics, nftables, read, scan_guard, sequence, service};
 
 impl Config {
     /// Reads and checks a file: what was meant and the warnings about it.
@@ -71,6 +71,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         nftables: nftables::named_chain(raw, findings),
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),
         guard: scan_guard::guard(raw, &services, &sequences, findings),
+        metrics: metrics::metrics(raw, findings),
         listen,
         services,
         sequences,

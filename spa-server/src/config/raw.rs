@@ -38,6 +38,8 @@ pub struct RawConfig {
     pub sequence: Vec<Spanned<RawSequence>>,
     /// `[scan-guard]`
     pub scan_guard: Option<Spanned<RawScanGuard>>,
+    /// `[metrics]`
+    pub metrics: Option<Spanned<RawMetrics>>,
 }
 
 /// `[gateway]`
@@ -187,4 +189,14 @@ pub struct RawScanGuard {
     pub bans_a_minute: Option<Spanned<i64>>,
     /// 1000 unless written.
     pub bans_at_once: Option<Spanned<i64>>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawMetrics {
+    /// Address and port; or the socket.
+    pub listen: Option<Text>,
+    /// A path.
+    pub socket: Option<Text>,
 }

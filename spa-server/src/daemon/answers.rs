@@ -18,6 +18,7 @@ use crate::clock;
 use crate::control::{ControlError, Reply, Request};
 use crate::grant::{Grant, GrantKey};
 use crate::journal::RecordState;
+use crate::metrics;
 use crate::netlink::link::links_up;
 use crate::refusals::Reason;
 
@@ -35,6 +36,7 @@ struct CloseParameters {
 #[serde(deny_unknown_fields)]
 struct ExplainParameters {
     count: Option<usize>,
+    client: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +69,7 @@ impl Daemon {
             "spa.Undo" => read(parameters).and_then(|asked| self.undo(&asked)),
             "spa.Bans" => Ok(self.list_bans()),
             "spa.Unban" => read(parameters).and_then(|asked| self.unban(&asked, uid)),
+            metrics::METHOD => Ok(self.metrics()),
             "spa.Grants" => Ok(self.list_grants()),
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
@@ -79,7 +82,7 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
@@ -106,7 +109,11 @@ impl Daemon {
             "forwarded": load(&counters.forwarded),
         });
         // Off unless written: their keys are there with them.
-        let more = [("scans", self.scans()), ("sequences", self.sequence_state())];
+        let more = [
+            ("scans", self.scans()),
+            ("sequences", self.sequence_state()),
+            ("metrics", self.exporter_state()),
+        ];
         for (key, facts) in more.into_iter().filter_map(|(key, facts)| Some((key, facts?))) {
             status[key] = facts;
         }
@@ -202,7 +209,11 @@ impl Daemon {
     }
 
     fn explain(&self, asked: &ExplainParameters) -> Value {
-        let refused: Vec<_> = self.refusals.newest(asked.count.unwrap_or(EXPLAINED)).collect();
+        let most = asked.count.unwrap_or(EXPLAINED);
+        let refused: Vec<_> = match &asked.client {
+            Some(client) => self.refusals.newest_of(client, most).collect(),
+            None => self.refusals.newest(most).collect(),
+        };
         json!({ "refused": refused })
     }
 

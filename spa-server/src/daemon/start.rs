@@ -24,6 +24,7 @@ use crate::control::Control;
 use crate::doors::Doors;
 use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
+use crate::metrics::{self, Observed};
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
 use crate::readable::Readable;
@@ -107,6 +108,8 @@ impl Daemon {
             event_sender,
             requests,
             control: None,
+            exporter: None,
+            observed: Observed::default(),
             watches,
             timers: upkeep::Timers::new(now.uptime),
             log_limit: super::refuse::LogLimit::default(),
@@ -119,6 +122,8 @@ impl Daemon {
         daemon.configure_guard();
         daemon.trial.expect(waits);
         daemon.begin_with(undoing, &source);
+        let metrics = daemon.config.metrics.as_ref();
+        daemon.exporter = metrics.map(|metrics| metrics::bind(metrics, request_sender.clone()));
         daemon.control = daemon.listen_for_commands(request_sender)?;
         Ok(daemon)
     }
