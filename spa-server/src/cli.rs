@@ -11,6 +11,7 @@ mod init;
 mod report;
 mod restore;
 mod run;
+mod simulate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,8 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         client: Option<String>,
     },
+    /// Judge recorded packets, and say step by step why each was or was not accepted. Opens nothing
+    Simulate(simulate::SimulateArguments),
     /// List who is shut out by the scan guard
     Bans,
     /// Let in again whom the scan guard has shut out
@@ -218,6 +221,7 @@ impl Cli {
                 &json!({ "count": count, "client": client }),
                 report::explain,
             ),
+            Command::Simulate(arguments) => return simulate::simulate(&paths, &arguments, places.json),
             Command::Bans => bans::bans(&paths, places.json),
             Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),

@@ -14,6 +14,7 @@ mod identities;
 mod knocks;
 mod metrics;
 mod pins;
+mod record;
 mod refuse;
 mod reload;
 mod scans;

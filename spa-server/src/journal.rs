@@ -222,6 +222,19 @@ impl Journal {
         }
     }
 
+    /// The timestamps of a key that were accepted, durable or not yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the record cannot be read.
+    pub fn accepted(&mut self, key: &PublicKey) -> Result<ReplaySet, StateError> {
+        match (self.sets.get(key), &mut self.phase) {
+            (Some(set), _) => Ok(set.clone()),
+            (None, Phase::Open(state)) => Ok(state.replay(key)?.unwrap_or_default()),
+            (None, Phase::Waiting { .. } | Phase::Memory) => Ok(ReplaySet::default()),
+        }
+    }
+
     /// How long commits took that wrote to the disk.
     #[must_use]
     pub const fn commits(&self) -> &Histogram {

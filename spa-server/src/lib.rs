@@ -25,3 +25,4 @@ pub mod readable;
 pub mod refusals;
 pub mod scan;
 pub mod sequences;
+pub mod simulate;

@@ -47,8 +47,8 @@ struct LastKnocksParameters {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ResetParameters {
-    key: String,
+pub(super) struct KeyParameters {
+    pub(super) key: String,
 }
 
 impl Daemon {
@@ -74,6 +74,7 @@ impl Daemon {
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
             "spa.LastKnocks" => read(parameters).and_then(|asked| self.last_knocks(&asked)),
+            "spa.Record" => read(parameters).and_then(|asked| self.key_record(&asked)),
             "spa.LoadIdentities" => self.load_identities(uid),
             "spa.ResetReplay" => read(parameters).and_then(|asked| self.reset_replay(&asked, uid)),
             other => Err(ControlError::unknown_method(other)),
@@ -263,7 +264,7 @@ impl Daemon {
         Ok(json!({ "knocks": knocks, "since": since.map(format_time) }))
     }
 
-    fn reset_replay(&mut self, asked: &ResetParameters, uid: u32) -> Reply {
+    fn reset_replay(&mut self, asked: &KeyParameters, uid: u32) -> Reply {
         let key = text::public_key(&asked.key).map_err(|error| ControlError::parameters(error.to_string()))?;
         self.journal
             .reset(&key)
