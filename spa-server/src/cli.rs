@@ -12,6 +12,7 @@ mod init;
 mod report;
 mod restore;
 mod run;
+mod simulate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -154,10 +155,15 @@ enum Command {
         /// How many
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
+        /// Only those that are proven to be of this client
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
     },
     /// Read the audit log: is it whole, and who could reach what, when
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Judge recorded packets, and say step by step why each was or was not accepted. Opens nothing
+    Simulate(simulate::SimulateArguments),
     /// List who is shut out by the scan guard
     Bans,
     /// Let in again whom the scan guard has shut out
@@ -247,14 +253,15 @@ impl Cli {
             Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),
-            Command::Explain { count } => ask(
+            Command::Explain { count, client } => ask(
                 &paths,
                 places.json,
                 "spa.Explain",
-                &json!({ "count": count }),
+                &json!({ "count": count, "client": client }),
                 report::explain,
             ),
             Command::Audit(command) => audit::audit(&paths, places.json, command),
+            Command::Simulate(arguments) => return simulate::simulate(&paths, &arguments, places.json),
             Command::Bans => bans::bans(&paths, places.json),
             Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),

@@ -14,6 +14,7 @@ mod listen;
 mod load;
 mod lock_out;
 mod log;
+mod metrics;
 mod nearest;
 mod nftables;
 mod one_time;
@@ -46,6 +47,7 @@ pub use finding::{Finding, Level};
 #[cfg(test)]
 pub(crate) use load::check as check_text;
 pub use log::{Audit, Log, LogFormat, LogLevel};
+pub use metrics::Metrics;
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
@@ -78,6 +80,8 @@ pub struct Config {
     pub log: Log,
     /// How much of the audit log is kept.
     pub audit: Audit,
+    /// Where metrics are asked for; nowhere without it.
+    pub metrics: Option<Metrics>,
     /// The classic sequences, in the order of the file; names are unique. Secrets, which no backend has a use for.
     #[serde(skip)]
     pub sequences: Vec<Sequence>,

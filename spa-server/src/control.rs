@@ -141,12 +141,13 @@ impl Drop for Listener {
     }
 }
 
-fn inode(path: &Path) -> Option<u64> {
+/// Which file it is, to know it again.
+pub(crate) fn inode(path: &Path) -> Option<u64> {
     std::os::unix::fs::MetadataExt::ino(&path.symlink_metadata().ok()?).into()
 }
 
 /// Made beside its place with its final mode, then put there: nobody ever meets a half-made socket.
-fn bind(path: &Path) -> io::Result<StdListener> {
+pub(crate) fn bind(path: &Path) -> io::Result<StdListener> {
     let new = path.with_extension(format!("sock.{}", std::process::id()));
     let _ = std::fs::remove_file(&new);
     let listener = StdListener::bind(&new)?;

@@ -3,7 +3,8 @@
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
 //! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
-//! the control socket. `sequences` is what the classic fallback comes to, `audit` what is remembered of it all.
+//! the control socket, `metrics` Prometheus. `sequences` is what the classic fallback comes to, `audit` what is remembered of
+//! it all.
 
 mod act;
 mod answers;
@@ -14,7 +15,9 @@ mod guard;
 mod health;
 mod identities;
 mod knocks;
+mod metrics;
 mod pins;
+mod record;
 mod refuse;
 mod reload;
 mod scans;
@@ -44,6 +47,7 @@ use crate::firewall::Partner;
 use crate::firewall::{Bell, Line};
 use crate::grant::GrantTable;
 use crate::journal::Journal;
+use crate::metrics::{Exporter, Observed};
 use crate::netlink::monitor::Monitor;
 use crate::notify::Notify;
 use crate::readable::Readable;
@@ -85,6 +89,8 @@ pub struct Daemon {
     event_sender: mpsc::Sender<Event>,
     requests: mpsc::Receiver<Request>,
     control: Option<Control>,
+    exporter: Option<Exporter>,
+    observed: Observed,
     watches: Watches,
     timers: upkeep::Timers,
     log_limit: refuse::LogLimit,

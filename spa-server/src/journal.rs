@@ -7,6 +7,9 @@ use std::time::Duration;
 use spa_keys::state::{Change, State, StateError, StateLock};
 use spa_proto::{PublicKey, ReplayRecord, ReplaySet, UnixTime, Verdict};
 
+use crate::clock;
+use crate::metrics::{COMMIT_BOUNDS, Histogram};
+
 /// How many clients' sets stay in memory; the others are read again when they knock.
 const SETS_KEPT: usize = 4096;
 /// How soon a new record is tried again when it cannot be made.
@@ -24,6 +27,7 @@ pub struct Journal {
     owed: Vec<Change>,
     greatest: UnixTime,
     failure: Option<String>,
+    commits: Histogram,
 }
 
 #[derive(Debug)]
@@ -101,6 +105,7 @@ impl Journal {
             owed: Vec::new(),
             greatest,
             failure: None,
+            commits: Histogram::new(&COMMIT_BOUNDS),
         }
     }
 
@@ -175,7 +180,13 @@ impl Journal {
             .filter_map(|key| Some(Change::Replay(*key, self.sets.get(key)?.clone())));
         changes.extend(sets);
         let outcome = match &mut self.phase {
-            Phase::Open(state) => state.commit(&changes),
+            Phase::Open(state) => {
+                let began = clock::uptime();
+                let outcome = state.commit(&changes);
+                self.commits
+                    .observe(clock::uptime().saturating_sub(began).as_secs_f64());
+                outcome
+            }
             Phase::Waiting { .. } | Phase::Memory => Ok(()),
         };
         self.failure = outcome.as_ref().err().map(ToString::to_string);
@@ -213,6 +224,25 @@ impl Journal {
             Phase::Open(state) => Some(state),
             Phase::Waiting { .. } | Phase::Memory => None,
         }
+    }
+
+    /// The timestamps of a key that were accepted, durable or not yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the record cannot be read.
+    pub fn accepted(&mut self, key: &PublicKey) -> Result<ReplaySet, StateError> {
+        match (self.sets.get(key), &mut self.phase) {
+            (Some(set), _) => Ok(set.clone()),
+            (None, Phase::Open(state)) => Ok(state.replay(key)?.unwrap_or_default()),
+            (None, Phase::Waiting { .. } | Phase::Memory) => Ok(ReplaySet::default()),
+        }
+    }
+
+    /// How long commits took that wrote to the disk.
+    #[must_use]
+    pub const fn commits(&self) -> &Histogram {
+        &self.commits
     }
 
     /// The greatest timestamp ever accepted.

@@ -144,7 +144,7 @@ impl AuditLog {
     }
 
     /// Writes what was noted, and waits until it is durable.
-    pub fn close(mut self, now: Moment) {
+    pub fn close(&mut self, now: Moment) {
         if let Some(failing) = &mut self.failing {
             failing.retry = Duration::ZERO;
         }

@@ -46,6 +46,14 @@ pub(super) fn status(answer: &Value) -> String {
     if !answer["scans"].is_null() {
         line(&mut out, "scans", &scans(&answer["scans"]));
     }
+    if !answer["metrics"].is_null() {
+        let place = &answer["metrics"];
+        line(
+            &mut out,
+            "metrics",
+            &format!("{} {}", text(&place["listen"]), noted(place)),
+        );
+    }
     let sequences = &answer["sequences"];
     if !sequences.is_null() {
         let (opened, failed) = (&sequences["opened"], &sequences["failed"]);

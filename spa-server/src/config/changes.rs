@@ -45,6 +45,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     if old.audit != new.audit {
         found.push("audit: another bound on what is kept".to_owned());
     }
+    if old.metrics != new.metrics {
+        found.push("metrics: asked for elsewhere, from the next start of spa-server on".to_owned());
+    }
     services(&old.services, &new.services, &mut found);
     sequences(&old.sequences, &new.sequences, &mut found);
     found

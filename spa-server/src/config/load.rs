@@ -10,7 +10,9 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
 use super::source::Source;
-use super::{Config, TcpWrappers, gateway, listen, lock_out, log, nftables, read, scan_guard, sequence, service};
+use super::{
+    Config, TcpWrappers, gateway, listen, lock_out, log, metrics, nftables, read, scan_guard, sequence, service,
+};
 
 impl Config {
     /// Reads and checks a file: what was meant and the warnings about it.
@@ -74,6 +76,7 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
         guard: scan_guard::guard(raw, &services, &sequences, findings),
         log: log::log(raw, findings),
         audit: log::audit(raw, findings),
+        metrics: metrics::metrics(raw, findings),
         listen,
         services,
         sequences,

@@ -44,6 +44,8 @@ pub struct RawConfig {
     pub log: RawLog,
     /// `[audit]`
     pub audit: RawAudit,
+    /// `[metrics]`
+    pub metrics: Option<Spanned<RawMetrics>>,
 }
 
 /// `[log]`
@@ -221,4 +223,14 @@ pub struct RawScanGuard {
     pub bans_a_minute: Option<Spanned<i64>>,
     /// 1000 unless written.
     pub bans_at_once: Option<Spanned<i64>>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawMetrics {
+    /// Address and port; or the socket.
+    pub listen: Option<Text>,
+    /// A path.
+    pub socket: Option<Text>,
 }

@@ -88,6 +88,7 @@ impl fmt::Display for Template {
         f.write_str(NFTABLES)?;
         f.write_str(SCAN_GUARD)?;
         f.write_str(LOG)?;
+        f.write_str(METRICS)?;
         let texts = self.services.iter().map(service_text).enumerate();
         texts
             .map(|(n, text)| if n == 0 { text } else { uncommented(&text) })
@@ -197,6 +198,12 @@ const LOG: &str = r#"
 # [audit]
 # file-size = "16MiB"
 # files = 16
+"#;
+
+const METRICS: &str = r#"
+# Counters for Prometheus, to this host alone: at a loopback address, or a socket = "/run/spa/metrics.sock".
+# [metrics]
+# listen = "127.0.0.1:9798"
 "#;
 
 const BACKENDS: &str = r#"# What makes a grant real: "iptables", "nftables", "tcp-wrappers", "command", any mix.

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::control::{ControlError, Reply, Request};
 use crate::grant::{Grant, GrantKey};
 use crate::journal::RecordState;
+use crate::metrics;
 use crate::netlink::link::links_up;
 use crate::refusals::Reason;
 
@@ -36,6 +37,7 @@ struct CloseParameters {
 #[serde(deny_unknown_fields)]
 struct ExplainParameters {
     count: Option<usize>,
+    client: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -46,8 +48,8 @@ struct LastKnocksParameters {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ResetParameters {
-    key: String,
+pub(super) struct KeyParameters {
+    pub(super) key: String,
 }
 
 impl Daemon {
@@ -68,10 +70,12 @@ impl Daemon {
             "spa.Undo" => read(parameters).and_then(|asked| self.undo(&asked)),
             "spa.Bans" => Ok(self.list_bans()),
             "spa.Unban" => read(parameters).and_then(|asked| self.unban(&asked, uid)),
+            metrics::METHOD => Ok(self.metrics()),
             "spa.Grants" => Ok(self.list_grants()),
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
             "spa.LastKnocks" => read(parameters).and_then(|asked| self.last_knocks(&asked)),
+            "spa.Record" => read(parameters).and_then(|asked| self.key_record(&asked)),
             "spa.LoadIdentities" => self.load_identities(uid),
             "spa.ResetReplay" => read(parameters).and_then(|asked| self.reset_replay(&asked, uid)),
             other => Err(ControlError::unknown_method(other)),
@@ -80,7 +84,7 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
-    fn status(&mut self) -> Value {
+    pub(super) fn status(&mut self) -> Value {
         let (backends, changed) = self.partner.states();
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
@@ -109,7 +113,11 @@ impl Daemon {
             "audit": self.audit_state(),
         });
         // Off unless written: their keys are there with them.
-        let more = [("scans", self.scans()), ("sequences", self.sequence_state())];
+        let more = [
+            ("scans", self.scans()),
+            ("sequences", self.sequence_state()),
+            ("metrics", self.exporter_state()),
+        ];
         for (key, facts) in more.into_iter().filter_map(|(key, facts)| Some((key, facts?))) {
             status[key] = facts;
         }
@@ -204,7 +212,11 @@ impl Daemon {
     }
 
     fn explain(&self, asked: &ExplainParameters) -> Value {
-        let refused: Vec<_> = self.refusals.newest(asked.count.unwrap_or(EXPLAINED)).collect();
+        let most = asked.count.unwrap_or(EXPLAINED);
+        let refused: Vec<_> = match &asked.client {
+            Some(client) => self.refusals.newest_of(client, most).collect(),
+            None => self.refusals.newest(most).collect(),
+        };
         json!({ "refused": refused })
     }
 
@@ -254,7 +266,7 @@ impl Daemon {
         Ok(json!({ "knocks": knocks, "since": since.map(format_time) }))
     }
 
-    fn reset_replay(&mut self, asked: &ResetParameters, uid: u32) -> Reply {
+    fn reset_replay(&mut self, asked: &KeyParameters, uid: u32) -> Reply {
         let key = text::public_key(&asked.key).map_err(|error| ControlError::parameters(error.to_string()))?;
         self.journal
             .reset(&key)

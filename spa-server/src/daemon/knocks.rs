@@ -96,6 +96,7 @@ impl Daemon {
             payload,
         };
         let knock = self.gateway.handle(now, &datagram, &mut self.keys, &mut self.journal)?;
+        self.observed.knock(knock.request().timestamp, now.wall);
         self.let_in(source.ip().to_canonical().into(), "a valid knock came from there");
         Ok(knock)
     }

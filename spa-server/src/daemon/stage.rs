@@ -10,11 +10,9 @@ use super::Daemon;
 use super::knocks::{Action, Batch, Who};
 use crate::audit::How;
 use crate::backend::Door;
-use crate::grant::{Grant, GrantKey, Terms};
+use crate::grant::{Grant, GrantKey, MOST_GRANTS, Terms};
+use crate::policy;
 use crate::refusals::Reason;
-
-/// The most grants of one client that are live or remembered: nobody makes the gateway's memory his own.
-const MOST_GRANTS: usize = 1024;
 
 impl Daemon {
     pub(super) fn stage_open(
@@ -118,13 +116,7 @@ impl Daemon {
     /// A grant never outlasts its client.
     pub(super) fn until_expiry(&self, client: &PublicKey, wall: UnixTime, duration: Duration) -> Duration {
         let expires = self.keys.client(client).and_then(ClientView::expires);
-        expires.map_or(duration, |expires| {
-            if expires > wall {
-                duration.min(expires.distance(wall))
-            } else {
-                Duration::ZERO
-            }
-        })
+        policy::until_expiry(expires, wall, duration)
     }
 
     /// Stages a grant as the table now has it.

@@ -28,6 +28,7 @@ use crate::firewall::{Bell, Partner, Refused};
 use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
 use crate::logging;
+use crate::metrics::{self, Observed};
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
 use crate::notify::Notify;
@@ -78,6 +79,9 @@ impl Daemon {
             warn!(code = %finding.code, "{}", finding.text);
         }
         let claimed = Claimed::claim(&paths, dry_run)?;
+        let (request_sender, requests) = mpsc::channel(16);
+        let exporter = config.metrics.as_ref();
+        let exporter = exporter.map(|metrics| metrics::bind(metrics, request_sender.clone()));
         crate::privilege::give_up(&paths, config.sandbox_required)?;
         let identities = GatewayKey::load(&paths.gateway_key)
             .map_err(Failure::from)?
@@ -99,7 +103,6 @@ impl Daemon {
             Arc::default(),
         );
         let capture = capture.map_err(|error| no_thread(&error))?;
-        let (request_sender, requests) = mpsc::channel(16);
         let sequences = super::sequences::SequenceWatch::new(&mut journal);
         let boot_id = clock::boot_id();
         let mut daemon = Self {
@@ -126,6 +129,8 @@ impl Daemon {
             event_sender,
             requests,
             control: None,
+            exporter: None,
+            observed: Observed::default(),
             watches,
             timers: upkeep::Timers::new(now.uptime),
             log_limit: super::refuse::LogLimit::default(),
@@ -138,6 +143,7 @@ impl Daemon {
         daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.configure_guard();
         daemon.trial.expect(waits);
+        daemon.exporter = exporter;
         daemon.begin_with(undoing);
         daemon.control = serve_commands(listener, &daemon.paths, request_sender)?;
         Ok(daemon)

@@ -118,6 +118,11 @@ fn findings(code: Code) -> Vec<Finding> {
         Code::BadSource => sequence(&format!("{FIXED}\nsources = [\"192.0.2.7/24\"]")),
         Code::NoServiceNamed => sequence(&format!("{FIXED}\nservice")),
         Code::SequenceUnusable => unusable_sequence(),
+        // [metrics]
+        Code::BadMetrics => metrics("listen = \"127.0.0.1\""),
+        Code::MetricsNotLocal => metrics("listen = \"0.0.0.0:9798\""),
+        Code::MetricsNowhere => metrics(""),
+        Code::MetricsTwice => metrics("listen = \"127.0.0.1:9798\"\nsocket = \"/run/spa/metrics.sock\""),
         // Services
         Code::NoService => of(HEAD),
         Code::NoName => of(&format!(
@@ -384,6 +389,10 @@ fn unusable_sequence() -> Vec<Finding> {
 
 fn listen(keys: &str) -> Vec<Finding> {
     of(&format!("{HEAD}[listen]\n{keys}\n"))
+}
+
+fn metrics(keys: &str) -> Vec<Finding> {
+    of(&format!("{}[metrics]\n{keys}\n", firewalled("ports = [\"tcp/22\"]")))
 }
 
 fn always_allow(network: &str) -> Vec<Finding> {
