@@ -1,4 +1,4 @@
-"""A Debian of its own, with systemd as pid 1: a root that debootstrap has made, in namespaces, beside two others' hosts."""
+"""A Debian of its own, with systemd as pid 1: a root that debootstrap has made, in namespaces, beside two hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ MASKED = (
     *("systemd-random-seed", "systemd-remount-fs", "systemd-logind", "systemd-timesyncd", "systemd-resolved"),
     *("kmod-static-nodes", "e2scrub_reap", "console-getty", "getty-static", "systemd-networkd"),
 )
-MASKED_MOUNTS = ("sys-kernel-debug", "sys-kernel-tracing", "sys-kernel-config", "sys-fs-fuse-connections", "dev-hugepages")
+MASKED_MOUNTS = (
+    *("sys-kernel-debug", "sys-kernel-tracing", "sys-kernel-config", "sys-fs-fuse-connections"),
+    "dev-hugepages",
+)
 TIMERS = ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "e2scrub_all", "fstrim", "systemd-tmpfiles-clean")
 
 
@@ -91,7 +94,8 @@ class Machine:
             raise AssertionError("the machine does not run")
         namespaces = ["-m", "-p", "-u", "-i", "-C", *(["-n"] if network else []), "-r", "-w"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return ["nsenter", "-t", str(init), *namespaces, "env", "-i", path, "DEBIAN_FRONTEND=noninteractive", *map(str, argv)]
+        environment = ["env", "-i", path, "DEBIAN_FRONTEND=noninteractive"]
+        return ["nsenter", "-t", str(init), *namespaces, *environment, *map(str, argv)]
 
     def run(self, *argv: str | Path, check: bool = True, timeout: float = 60) -> Done:
         return run(*self.inside(*argv), check=check, timeout=timeout)

@@ -27,7 +27,7 @@ BACK_WITHIN_S = 2.0
 # What the system itself keeps: logs, caches, the package manager's own, what was mounted.
 NOT_OURS = re.compile(
     r"(var/log|var/cache|var/lib/(dpkg|apt|systemd|dbus|man-db|ucf)|var/tmp|run|tmp|proc|sys|dev|root|packages)(/|$)"
-    r"|etc/(passwd-|group-|shadow-|gshadow-|subuid-|subgid-|\.pwd\.lock|machine-id|ld\.so\.cache|resolv\.conf|hostname)$"
+    r"|etc/((passwd|group|shadow|gshadow|subuid|subgid)-|\.pwd\.lock|machine-id|ld\.so\.cache|resolv\.conf|hostname)$"
     r"|etc/.*\.dpkg-(old|new)$"
 )
 
@@ -110,7 +110,8 @@ class Life(unittest.TestCase):
         """Until another daemon than this one is ready."""
 
         def is_back() -> bool:
-            shown = dict(line.split("=", 1) for line in self.sh("systemctl show spa-server -p SubState,MainPID").split())
+            lines = self.sh("systemctl show spa-server -p SubState,MainPID").split()
+            shown = dict(line.split("=", 1) for line in lines)
             return shown["SubState"] == "running" and int(shown["MainPID"]) not in (0, pid)
 
         eventually(is_back, seconds, "back")
@@ -229,8 +230,8 @@ class Life(unittest.TestCase):
 
     def test_12_a_frozen_daemon_is_noticed(self) -> None:
         folder = "/run/systemd/system/spa-server.service.d"
-        self.sh(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=2\\n' >{folder}/test.conf && systemctl daemon-reload")
-        self.sh("systemctl restart spa-server")
+        self.sh(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=2\\n' >{folder}/test.conf")
+        self.sh("systemctl daemon-reload && systemctl restart spa-server")
         pid = int(self.shown("MainPID"))
         self.sh(f"kill -{int(signal.SIGSTOP)} {pid}")
         self.wait_for_another(pid, 15)
@@ -245,10 +246,9 @@ class Life(unittest.TestCase):
 
     def test_14_a_boot_hides_before_the_network_and_opens_nothing(self) -> None:
         self.machine.power_off()
-        for family in ("iptables", "ip6tables"):
-            # The machine's network outlives its power-off here; a real one's rules do not.
-            self.network.gateway.run(family, "-F")
-        self.network.gateway.run("sh", "-c", "for tool in iptables ip6tables; do $tool -X; $tool -t raw -F; $tool -t raw -X; done")
+        # The machine's network outlives its power-off here; a real one's rules do not.
+        for tool in ("iptables", "ip6tables"):
+            self.network.gateway.run("sh", "-c", f"{tool} -F && {tool} -X && {tool} -t raw -F && {tool} -t raw -X")
         self.network.gateway.run("ipset", "destroy")
         self.machine.boot()
         self.assertEqual(self.states("is-active")[:2], ["active", "active"])
