@@ -2,7 +2,7 @@
 
 mod filter;
 pub mod probes;
-mod twice;
+pub(crate) mod twice;
 mod watch;
 
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and which part of the program it calls.
 
 mod apply;
+mod audit;
 mod bans;
 mod check;
 mod close_overdue;
@@ -11,6 +12,7 @@ mod init;
 mod report;
 mod restore;
 mod run;
+mod simulate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use spa_keys::{Control, Exit, Failure, Paths};
 
 use crate::config::template::ServiceArgument;
 use crate::confirm::armed;
+use crate::firewall::process;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -138,6 +141,9 @@ enum Command {
         /// Which change
         nonce: String,
     },
+    /// The process that `run` starts for all that concerns the firewall
+    #[command(name = process::COMMAND, hide = true)]
+    FirewallProcess,
     /// Say how the daemon is
     Status,
     /// List the open doors
@@ -149,7 +155,15 @@ enum Command {
         /// How many
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
+        /// Only those that are proven to be of this client
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
     },
+    /// Read the audit log: is it whole, and who could reach what, when
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Judge recorded packets, and say step by step why each was or was not accepted. Opens nothing
+    Simulate(simulate::SimulateArguments),
     /// List who is shut out by the scan guard
     Bans,
     /// Let in again whom the scan guard has shut out
@@ -227,21 +241,27 @@ impl Cli {
             Command::Manual { folder } => MANUAL.write(Self::command(), &folder),
             Command::Init(arguments) => init::init(&paths, &arguments, places.json),
             Command::Check => return check::check(&paths, places.json),
-            Command::Run { dry_run } => return run::run(paths, dry_run),
+            Command::Run { dry_run } => return run::run(paths, &places.absolute(), dry_run),
             Command::Protect => return run::protect(&paths, places.json),
             Command::Apply { confirm } => return apply::apply(&places, confirm),
             Command::Confirm => confirm::confirm(&paths, places.json),
             Command::UndoUnlessConfirmed { nonce } => armed::undo_unless_confirmed(&paths, &nonce),
+            Command::FirewallProcess => {
+                run::start_logging();
+                process::serve(&paths)
+            }
             Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),
-            Command::Explain { count } => ask(
+            Command::Explain { count, client } => ask(
                 &paths,
                 places.json,
                 "spa.Explain",
-                &json!({ "count": count }),
+                &json!({ "count": count, "client": client }),
                 report::explain,
             ),
+            Command::Audit(command) => audit::audit(&paths, places.json, command),
+            Command::Simulate(arguments) => return simulate::simulate(&paths, &arguments, places.json),
             Command::Bans => bans::bans(&paths, places.json),
             Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),

@@ -234,6 +234,16 @@ class Forged(Refusals):
                 self.send(changed)
         self.works(datagram)
 
+    def test_bytes_glued_in_front(self) -> None:
+        datagram = self.sealed(duration=1)
+        for glued in (b"\0", datagram[:16], b"U2FsdGVkX1"):
+            with self.subTest(glued=glued), self.refusing("tag"):
+                self.send(glued + datagram)
+        self.works(datagram)
+        eventually(lambda: not self.gateway.entries() and not self.gateway.grants(), 4, "ended")
+        with self.refusing("tag"):
+            self.send(b"U2FsdGVkX1" + datagram)
+
     def test_lengths_out_of_bounds_are_not_looked_at(self) -> None:
         short = spa1.seal(self.alice.keys, self.alice.payload(), length=191)
         long = spa1.seal(self.alice.keys, self.alice.payload(), length=1233)

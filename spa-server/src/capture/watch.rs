@@ -151,7 +151,7 @@ impl<R: Reader> Watch<R> {
     }
 
     fn open(&mut self) -> Result<(pcap::Capture<Active>, LinkType), String> {
-        let (capture, link) = open(&self.name, &self.filter).map_err(|error| error.to_string())?;
+        let (capture, link) = open(&self.name, &self.filter).map_err(|error| explain(&error.to_string()))?;
         let mut capture = capture;
         let link = link.ok_or_else(|| "its link type is not understood".to_string())?;
         self.dropped_before = 0;
@@ -184,6 +184,15 @@ impl<R: Reader> Watch<R> {
             self.reader.dropped(new.into());
             self.dropped_before = stats.dropped;
         }
+    }
+}
+
+/// libpcap tells of the system call alone: the right that it wants is named beside.
+fn explain(error: &str) -> String {
+    if error.contains("Operation not permitted") {
+        format!("{error}: run as root, or give the process CAP_NET_RAW")
+    } else {
+        error.to_owned()
     }
 }
 

@@ -15,8 +15,6 @@ use crate::clock;
 const DOORS_EVERY: Duration = Duration::from_secs(2);
 /// How long the rules may settle after a change before they are looked at.
 const SETTLE: Duration = Duration::from_millis(150);
-/// How often the rules are looked at where nothing can tell.
-const RULES_EVERY: Duration = Duration::from_secs(15);
 /// The clock went back further than any window while the record knows better.
 const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
 /// How often what is old is swept out.
@@ -45,10 +43,7 @@ impl Timers {
 
 impl Daemon {
     /// How long nothing is due.
-    pub(super) fn until_next(&mut self, now: Duration) -> Duration {
-        if self.timers.rules.is_none() && self.watches.tables.is_none() {
-            self.timers.rules = Some(now + self.doors.look_every().unwrap_or(RULES_EVERY));
-        }
+    pub(super) fn until_next(&self, now: Duration) -> Duration {
         let due = [
             Some(self.timers.doors),
             Some(self.timers.sweep),
@@ -80,8 +75,9 @@ impl Daemon {
             self.timers.doors = now + DOORS_EVERY;
             self.watch_record();
             let openings = self.openings();
-            self.doors.check_doors(&openings);
+            self.partner.check_doors(&openings);
             self.watch_scans(now);
+            self.look_after_audit(now);
             if self.journal.owes()
                 && let Err(error) = self.journal.commit()
             {
@@ -96,7 +92,7 @@ impl Daemon {
         if self.timers.rules.is_some_and(|due| due <= now) {
             self.timers.rules = None;
             let openings = self.openings();
-            self.doors.check_rules(&openings);
+            self.partner.check_rules(&openings);
         }
     }
 
@@ -124,14 +120,10 @@ impl Daemon {
 
     /// The firewall was changed, perhaps by ourselves: look at it once it has settled.
     pub(super) fn on_tables(&mut self) {
-        let changed = self.watches.tables.as_ref().map(|tables| tables.get().drain());
-        match changed {
-            Some(Ok(true)) if self.timers.rules.is_none() => self.timers.rules = Some(clock::uptime() + SETTLE),
-            Some(Err(error)) => {
-                warn!("firewall changes are not told any more, they are looked for by time: {error}");
-                self.watches.tables = None;
-            }
-            _ => {}
+        if !self.watches.tables.as_ref().is_some_and(|bell| bell.get().drain()) {
+            self.watches.tables = None;
+        } else if self.timers.rules.is_none() {
+            self.timers.rules = Some(clock::uptime() + SETTLE);
         }
     }
 

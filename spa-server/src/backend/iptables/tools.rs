@@ -85,6 +85,10 @@ fn explain(error: &ExecError) -> BackendError {
         ExecError::Failed { complaint, .. } if complaint.contains("ermission denied") => {
             plain.with_hint("run as root, or give the process CAP_NET_ADMIN")
         }
+        // iptables asks ipset through a raw socket.
+        ExecError::Failed { complaint, .. } if complaint.contains("open socket to ipset") => {
+            plain.with_hint("run as root, or give the process CAP_NET_RAW")
+        }
         _ => plain,
     }
 }
@@ -119,6 +123,11 @@ mod tests {
         assert_eq!(
             denied.hint.as_deref(),
             Some("run as root, or give the process CAP_NET_ADMIN")
+        );
+        let raw = failed(1, "Can't open socket to ipset.");
+        assert_eq!(
+            raw.hint.as_deref(),
+            Some("run as root, or give the process CAP_NET_RAW")
         );
         let missing = explain(&ExecError::Missing("ip6tables-save".into()));
         assert_eq!(missing.hint.as_deref(), Some("install the package iptables"));
