@@ -57,7 +57,7 @@ impl Daemon {
         let now = clock::now();
         let Beginning { source, undoing, waits } = beginning(&paths, dry_run).map_err(StartError::Config)?;
         let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
-        follow_log(&config);
+        logging::take_up(config.log);
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
@@ -281,16 +281,6 @@ impl Daemon {
         let control = Control::listen(&path, requests);
         let control = control.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
         Ok(Some(control))
-    }
-}
-
-/// The log as the configuration wants it; one that cannot be had is said in the one that is there.
-pub(super) fn follow_log(config: &Config) {
-    if let Err(error) = logging::follow(&config.log) {
-        warn!(
-            "the log cannot be told as {}, it stays as it was: {error}",
-            config.log.format
-        );
     }
 }
 
