@@ -349,6 +349,14 @@ class Whole(Audit):
         self.assertEqual(self.await_lines("altered")[0]["what"], "the file was taken away")
         self.verify()
 
+    def test_a_line_is_checked_with_standard_tools(self) -> None:
+        self.gateway.start()
+        self.open_door()
+        (recipe,) = re.findall(r"^    (sed -n 5p .*)$", (harness.ROOT / "docs" / "audit.md").read_text(), re.MULTILINE)
+        for place, line in enumerate(self.lines(), 1):
+            done = harness.run("sh", "-c", recipe.replace("5p", f"{place}p"), cwd=self.folder)
+            self.assertEqual(done.stdout.strip().rstrip("="), line["hash"])
+
     def test_a_reboot_ends_what_was_open(self) -> None:
         self.gateway.start()
         self.open_door()

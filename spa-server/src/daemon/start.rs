@@ -120,7 +120,10 @@ impl Daemon {
             config,
             paths,
         };
-        daemon.take_over()?;
+        let taken_over = daemon.take_over();
+        // Told also where the start fails: the record knows of it already.
+        daemon.flush_audit();
+        taken_over?;
         daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.configure_guard();
         daemon.trial.expect(waits);
