@@ -320,7 +320,7 @@ class Whole(Audit):
     def test_files_are_rotated_and_the_chain_goes_on_over_them(self) -> None:
         self.gateway.configure(server_toml() + SMALL)
         self.gateway.start()
-        self.knock_until(lambda: self.lines()[0]["n"] > 1, "the oldest file gone")
+        self.knock_until(lambda: self.verify()["first"] > 1, "the oldest file gone")
         self.assertEqual([file.name for file in self.files()], ["audit.log.2", "audit.log.1", "audit.log"])
         for file in self.files():
             self.assertLess(file.stat().st_size, 90_000)
