@@ -84,7 +84,7 @@ fn a_busy_gateway_on_a_common_terminal() {
 
     LAST EVENTS
       22:00:20  renewed  alice: ssh for 10.77.1.2/32
-      22:00:19  refused  10.77.2.2: tag, 90 times: not tagged with a key of this ga…
+      22:00:19  refused  10.77.2.2: tag, 90 times: not tagged with a key of this g..
       22:00:01  opened   bob: ssh for 10.77.1.2/32
       22:00:01  opened   alice: ssh for 10.77.1.2/32
     q quits
@@ -94,16 +94,16 @@ fn a_busy_gateway_on_a_common_terminal() {
 #[test]
 fn little_room() {
     insta::assert_snapshot!(shown(&busy(), at(21), 40, 14), @r"
-    spa-server 0.1.0  pid 4711, since 2026-…
-    config current  record ok  clock ok  ip…
+    spa-server 0.1.0  pid 4711, since 2026..
+    config current  record ok  clock ok  i..
 
     OPEN DOORS 2
           29 s  alice  ssh  10.77.1.2/32
        2:00:04  bob    ssh  10.77.1.2/32
 
-    KNOCKS                  last 20 s     i…
-      accepted open                 3      …
-      refused  tag                 90      …
+    KNOCKS                  last 20 s     ..
+      accepted open                 3     ..
+      refused  tag                 90     ..
 
     LAST EVENTS
       and 4 more
@@ -129,7 +129,7 @@ fn a_daemon_that_is_gone_and_comes_back() {
     let gone = shown(&watched, at(30), 90, 12);
     insta::assert_snapshot!(gone, @r"
     spa-server 0.1.0  pid 4711, since 2026-11-22T12:00:00Z; now 2026-11-22T22:00:30Z
-    no daemon since 2026-11-22T22:00:22Z: the daemon does not run; it is looked for every sec…
+    no daemon since 2026-11-22T22:00:22Z: the daemon does not run; it is looked for every se..
 
     OPEN DOORS 2
           20 s  alice  ssh  10.77.1.2/32

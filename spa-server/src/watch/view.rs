@@ -39,6 +39,8 @@ pub struct Span {
 /// A line, no wider than the terminal.
 pub type Line = Vec<Span>;
 
+/// Stands where a line is cut.
+const CUT: &str = "..";
 /// How many lines the doors have when there is little room.
 const FEW: usize = 4;
 
@@ -102,10 +104,10 @@ fn states(status: &Value) -> Line {
         .map(|s| Value::from(format!("{s} s, all is refused")));
     tell("record", text(&record["state"]), "ok", &wait.unwrap_or_default());
     let clock = &status["clock"];
-    let kept = if clock["synchronised"] == false {
-        "not synchronised"
-    } else {
-        "ok"
+    let kept = match clock["synchronised"].as_bool() {
+        Some(true) => "ok",
+        Some(false) => "not synchronised",
+        None => "unknown",
     };
     tell("clock", kept, "ok", &clock["warning"]);
     for (list, good) in [("backends", "ok"), ("interfaces", "up")] {
@@ -258,12 +260,9 @@ fn fit(line: Line, width: usize) -> Line {
     for Span { text, style } in line {
         let length = text.chars().count();
         if length > room {
-            let kept: String = text.chars().take(room.saturating_sub(1)).collect();
-            let end = if room > 0 { "\u{2026}" } else { "" };
-            fitting.push(Span {
-                text: kept + end,
-                style,
-            });
+            let kept = text.chars().take(room.saturating_sub(CUT.len()));
+            let text = kept.chain(CUT.chars()).take(room).collect();
+            fitting.push(Span { text, style });
             break;
         }
         room -= length;
