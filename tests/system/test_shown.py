@@ -21,11 +21,13 @@ from pathlib import Path
 
 import harness
 import spa1
-from harness import BIN, FAMILIES, GATEWAY, ROOT, Done, Host, Network, Process, Sshd, eventually, run
+from harness import ADMIN, BIN, FAMILIES, GATEWAY, ROOT, Done, Host, Network, Process, Sshd, eventually, run
 
 PROGRAMS = ("spa-server", "spa-keys", "spa-client")
 HOST = "gw.example.net"
 PROFILE = f"{HOST}.toml"
+# As in a session over ssh.
+CONNECTION = f"{ADMIN[4]} 50000 {GATEWAY[4]} 22"
 # Typed on the device; all else is typed on the gateway.
 ON_THE_DEVICE = ("spa-client", "ssh", "scp", "knock", "chmod")
 KINDS = ("sh", "toml", "toml profile", "text", "yaml")
@@ -155,7 +157,7 @@ class World:
     def argv(self, host: Host, command: str) -> list[str]:
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         script = f"cd {self.work} && {command}"
-        clean = ("env", "-i", f"PATH={path}", "HOME=/root", "LANG=C.UTF-8")
+        clean = ("env", "-i", f"PATH={path}", "HOME=/root", "LANG=C.UTF-8", f"SSH_CONNECTION={CONNECTION}")
         return host.argv(*clean, "bash", "-c", script, bind=self.binds)
 
     def type(self, command: str, stdin: str = "") -> Done:
