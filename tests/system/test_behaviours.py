@@ -258,8 +258,8 @@ class Silence(SystemTest):
         text = calls.read_text()
         self.assertIn("AF_NETLINK", text, "strace saw what the daemon says to the kernel")
         # iptables-restore asks the C library for a port's number, which connects to itself and sends nothing.
-        told = [line for line in text.splitlines() if "AF_INET" in line and not re.search(r'"(::1|127\.0\.0\.1)"', line)]
-        self.assertEqual(told, [])
+        told = [line for line in text.splitlines() if "AF_INET" in line]
+        self.assertEqual([line for line in told if not re.search(r'"(::1|127\.0\.0\.1)"', line)], [])
         if harness.BACKEND == "iptables":
             self.assertNotIn("execve(", text[begun:], "no program for a knock")
 

@@ -2,8 +2,8 @@
 
 A block between fences says what it is: `sh` is typed line by line, on the gateway or on the device, in the order of the
 page, and each line must end with 0; `toml` is a server.toml or a part of one, which `spa-server check` must find good;
-`toml profile` is a device's profile; `text` and `yaml` are neither. A line that cannot be run here stands in EXCUSED with
-its reason. What a page takes for granted between two lines (who is enrolled, which host it is) is in BEFORE.
+`toml profile` is a device's profile; `text` and `yaml` are neither. A line that cannot be run here stands in EXCUSED
+with its reason. What a page takes for granted between two lines (who is enrolled, which host it is) is in BEFORE.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ BASE = {
         for name, port in (("ssh", 22), ("db", 5432))
     ),
 }
+CARD = '\n[[sequence]]\nname = "card"\nservice = "ssh"\nrolling = true\nstep = "1d"\n'
 EXCUSED = {
-    r"scripts/(demo|record|test)\.sh|\.ci/run|scripts/static\.sh|scripts/fuzz\.sh": "takes minutes; this test is a part of it",
+    r"scripts/(demo|fuzz|record|static|test)\.sh|\.ci/run": "takes minutes; this is a part of it",
     r"cargo (build|test)|llvm-|export RUSTC_BOOTSTRAP|SPA_SIMULATION|rustup": "compiles; the parts rust and fuzz do it",
     r"apt(-get)? |pip ": "changes this machine's packages",
     r"systemctl |journalctl|timedatectl": "systemd is not pid 1 here; test_units reads the units",
@@ -194,7 +195,8 @@ class World:
         eventually(lambda: "open" in "".join(watching.out + watching.err), 15, f"{command}: {watching.text()}")
         watching.process.send_signal(signal.SIGINT)
         code = watching.wait()
-        return subprocess.CompletedProcess(command, 0 if code in (0, 130, -signal.SIGINT) else code, "", watching.text())
+        ended = 0 if code in (0, 130, -signal.SIGINT) else code
+        return subprocess.CompletedProcess(command, ended, "", watching.text())
 
     def run_line(self, command: str) -> Done:
         """A line of a page."""
@@ -268,7 +270,7 @@ def put_client_here(world: World) -> None:
 def write_card(world: World) -> None:
     shutil.rmtree(world.etc / "spa" / "sequences.d", ignore_errors=True)
     server = world.etc / "spa" / "server.toml"
-    server.write_text(server.read_text() + '\n[[sequence]]\nname = "card"\nservice = "ssh"\nrolling = true\nstep = "1d"\n')
+    server.write_text(server.read_text() + CARD)
 
 
 def put_profile(world: World) -> None:
