@@ -794,26 +794,6 @@ class SystemTest(unittest.TestCase):
         argv = ["env", f"SPA_CONFIG_DIR={home}", str(BIN / "spa-client"), *arguments]
         return (host or self.friend).run(*argv, check=check, stdin=stdin)
 
-    # A full disk
-
-    def mount_small(self, folder: Path) -> None:
-        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
-        kept = folder.with_name("state.kept")
-        folder.rename(kept)
-        folder.mkdir(mode=0o700)
-        run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
-        self.addCleanup(at_end(lambda: void(run("umount", "-l", folder, check=False))))
-        run("cp", "-a", f"{kept}/.", folder)
-
-    def fill(self, path: Path) -> None:
-        with path.open("wb", buffering=0) as file:
-            for size in (1 << 16, 4096, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
-
     # What tests say
 
     def assert_shut(self, host: Host | None = None, source: dict[int, str] | None = None, port: int = 22) -> None:

@@ -238,7 +238,7 @@ class Silence(SystemTest):
         calls = self.network.folder / "calls"
         traced = "trace=connect,sendto,sendmsg,sendmmsg,execve"
         self.gateway.wrapper = ("strace", "-D", "-f", "-qq", "-s", "0", "-o", str(calls), "-e", traced)
-        alice = Outside.add(self.gateway, "alice")
+        alice, invite = Outside.add(self.gateway, "alice"), self.gateway.invite("bob")
         self.gateway.start()
         # The commands that look at it are not meant.
         self.gateway.wrapper = ()
@@ -250,9 +250,7 @@ class Silence(SystemTest):
             alice.open(self.friend, GATEWAY[family], offset=-HOUR_S)
             self.friend.send(bytes(300), GATEWAY[family])
             Outside(harness.fresh_keys(self.gateway)).open(self.friend, GATEWAY[family])
-        self.friend.send(
-            harness.enroll_datagram(self.gateway.invite("bob"), harness.fresh_keys(self.gateway)), GATEWAY[4]
-        )
+        self.friend.send(harness.enroll_datagram(invite, harness.fresh_keys(self.gateway)), GATEWAY[4])
         eventually(lambda: self.enrolled("bob"), 5, "enrolled")
         eventually(lambda: len(self.gateway.entries()) == 2, 5, "open")
         text = calls.read_text()
