@@ -262,6 +262,25 @@ class Silence(SystemTest):
             self.assertNotIn("execve(", text[begun:], "no program for a knock")
 
 
+class Keys(SystemTest):
+    with_sshd = False
+
+    def test_keys_made_anywhere_differ(self) -> None:
+        gateways = [self.make_gateway() for _ in range(3)]
+        for secret in ("public", "hmac_key"):
+            self.assertEqual(len({getattr(gateway, secret) for gateway in gateways}), 3, secret)
+        invites = [spa1.parse_invite(self.gateway.invite(f"client{number}")) for number in range(20)]
+        self.assertEqual(len({invite.seed for invite in invites}), 20)
+        self.gateway.start()
+        for name in ("anna", "bert", "carl"):
+            self.client("enroll", "-", "--profile", name, "--no-proof", stdin=self.gateway.invite(name))
+        profiles = [path.read_text() for path in (self.network.folder / "profiles").glob("*.toml")]
+        self.assertEqual(len(profiles), 3)
+        for key in ("private-key", "psk"):
+            found = {match[1] for text in profiles if (match := re.search(rf'(?m)^{key} = "([\w-]{{43}})"$', text))}
+            self.assertEqual(len(found), 3, key)
+
+
 class Programs(unittest.TestCase):
     """What the built files say of themselves."""
 
