@@ -10,8 +10,8 @@ from pathlib import Path
 
 import harness
 import spa1
-import test_shown
 from harness import GATEWAY, HOST_NAME, ROOT, Done, eventually, run
+from world import World
 
 EXAMPLE = ROOT / "docs" / "examples" / "ansible"
 
@@ -27,7 +27,7 @@ class Playbook(unittest.TestCase):
     skipped = "systemd,programs"
 
     def setUp(self) -> None:
-        self.world = test_shown.World(self, installed="programs" in self.skipped)
+        self.world = World(self, installed="programs" in self.skipped)
         self.folder = self.world.work / "ansible"
         shutil.copytree(EXAMPLE, self.folder)
         (self.folder / "inventory.ini").write_text(f"[gateways]\n{HOST_NAME} ansible_connection=local\n")
@@ -43,10 +43,10 @@ class Playbook(unittest.TestCase):
         text = f'public-key = "{spa1.to_base64(self.anna.public)}"\nservices = ["ssh"]\n'
         (self.folder / "clients" / "anna.toml").write_text(text)
 
-    def play(self) -> dict[str, int]:
+    def play(self, *options: str) -> dict[str, int]:
         """Runs it; the counts of its last line."""
         (self.folder / "vars.json").write_text(json.dumps(self.vars))
-        command = f"ansible-playbook -i inventory.ini -e @vars.json --skip-tags {self.skipped} site.yml"
+        command = f"ansible-playbook -i inventory.ini -e @vars.json --skip-tags {self.skipped} {' '.join(options)} site.yml"
         done = self.typed(f"cd {self.folder} && ANSIBLE_NOCOLOR=1 {command}")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", done.stdout.splitlines()[-2])}
@@ -76,6 +76,7 @@ class New(Playbook):
         self.assertNotIn(spa1.to_base64(self.anna.psk), self.said, "no secret on the terminal")
         self.world.start()
         self.assertEqual(self.play()["changed"], 0)
+        self.assertEqual(self.play("--check")["changed"], 0, "the same, told beforehand")
         friend = self.world.network.friend
         self.assertEqual(friend.reach(GATEWAY[4]), "filtered")
         self.knock()
@@ -104,6 +105,8 @@ class Later(Playbook):
         self.play()
         self.world.start()
         self.vars["spa_revoked"] = ["anna"]
+        self.play("--check")
+        self.assertEqual(self.facts("spa-keys show anna")["state"], "active", "only told")
         self.assertEqual(self.play()["changed"], 1)
         self.assertEqual(self.facts("spa-keys show anna")["state"], "revoked")
         self.assertEqual(self.play()["changed"], 0)
