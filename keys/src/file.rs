@@ -11,6 +11,6 @@ mod write;
 pub use drafts::sweep_drafts;
 pub use error::FileError;
 pub use lock::Lock;
-pub use owner::{group_id, owner_of_secrets, user_id};
+pub use owner::{SPA_USER, group_id, owner_of_secrets, user_id, user_ids};
 pub use read::{Limits, check_private, read_text, read_text_at};
-pub use write::{create_dir, create_new, link, remove, rename_new, replace};
+pub use write::{create_dir, create_new, create_own, create_own_dir, link, remove, rename_new, replace};

@@ -70,6 +70,7 @@ pub mod gateway;
 pub mod invite;
 pub mod invites;
 pub mod load;
+pub mod manual;
 pub mod name;
 mod paths;
 pub mod profile;

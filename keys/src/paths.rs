@@ -17,6 +17,8 @@ pub struct Paths {
     pub sequences: PathBuf,
     /// What is durable: replay record, grants, enrollments.
     pub state: PathBuf,
+    /// What the firewall process remembers: root's alone, since what is done by it is done with root's rights.
+    pub firewall: PathBuf,
     /// What is gone at reboot.
     pub run: PathBuf,
 }
@@ -25,9 +27,14 @@ impl Paths {
     /// The system's places, or all below `dir`; server.toml elsewhere if `config` is given.
     #[must_use]
     pub fn new(dir: Option<&Path>, config: Option<&Path>) -> Self {
-        let (etc, state, run) = match dir {
-            Some(dir) => (dir.to_owned(), dir.join("state"), dir.join("run")),
-            None => ("/etc/spa".into(), "/var/lib/spa".into(), "/run/spa".into()),
+        let (etc, state, firewall, run) = match dir {
+            Some(dir) => (dir.to_owned(), dir.join("state"), dir.join("firewall"), dir.join("run")),
+            None => (
+                "/etc/spa".into(),
+                "/var/lib/spa".into(),
+                "/var/lib/spa-firewall".into(),
+                "/run/spa".into(),
+            ),
         };
         Self {
             config: config.map_or_else(|| etc.join("server.toml"), Path::to_owned),
@@ -36,6 +43,7 @@ impl Paths {
             invites: etc.join("invites.d"),
             sequences: etc.join("sequences.d"),
             state,
+            firewall,
             run,
         }
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -15,16 +15,18 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHand
 use spa_proto::{Psk, PublicKey, ReplaySet, UnixTime};
 
 use crate::exit::{Exit, Failure};
-use crate::file::check_private;
+use crate::file::{check_private, owner_of_secrets};
 use crate::units;
 
 mod lock;
 mod prune;
 mod row;
+mod snapshot;
 
 pub use lock::StateLock;
 pub use prune::Pruned;
 pub use row::{CodeRow, EnrollmentRow, GrantRow, LastKnock, PinRow, SequenceRow};
+pub use snapshot::{KeyRecord, Snapshot};
 
 const FILE: &str = "record.redb";
 /// The whole working set of a small gateway; redb's own default is a gigabyte.
@@ -105,6 +107,7 @@ impl State {
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)?;
+            fchown(&file, owner_of_secrets(), None)?;
             let database = builder().create_with_backend(redb::backends::FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             open_tables(&transaction)?;
@@ -177,10 +180,7 @@ impl State {
     ///
     /// [`StateError`] when the record cannot be read: nothing may open.
     pub fn replay(&mut self, key: &PublicKey) -> Result<Option<ReplaySet>, StateError> {
-        self.read(|transaction| {
-            let value = transaction.open_table(REPLAY)?.get(key.as_bytes())?;
-            Ok(value.map(|value| row::replay_from_bytes(value.value())))
-        })
+        self.read(|transaction| replay_in(transaction, key))
     }
 
     /// The last accepted knock of a key.
@@ -225,11 +225,7 @@ impl State {
     ///
     /// [`StateError`] when the state cannot be read.
     pub fn grants(&mut self) -> Result<Vec<GrantRow>, StateError> {
-        self.read(|transaction| {
-            let table = transaction.open_table(GRANTS)?;
-            let rows = table.iter()?.map(|entry| Ok(serde_json::from_slice(entry?.1.value())?));
-            rows.collect()
-        })
+        self.read(grants_in)
     }
 
     /// Every enrollment that is remembered, with the PSK of those whose client file was not written yet.
@@ -267,10 +263,7 @@ impl State {
     ///
     /// [`StateError`] when the state cannot be read: no code may be believed.
     pub fn code(&mut self, client: &PublicKey) -> Result<Option<CodeRow>, StateError> {
-        self.read(|transaction| {
-            let value = transaction.open_table(CODES)?.get(client.as_bytes())?;
-            Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
-        })
+        self.read(|transaction| code_in(transaction, client))
     }
 
     /// The wrong PINs that an invite's key has sent.
@@ -325,6 +318,22 @@ impl State {
     fn take_database(&mut self) -> Result<Database, StateError> {
         self.database.take().map_or_else(|| open_database(&self.directory), Ok)
     }
+}
+
+fn replay_in(transaction: &redb::ReadTransaction, key: &PublicKey) -> Result<Option<ReplaySet>, Fault> {
+    let value = transaction.open_table(REPLAY)?.get(key.as_bytes())?;
+    Ok(value.map(|value| row::replay_from_bytes(value.value())))
+}
+
+fn code_in(transaction: &redb::ReadTransaction, client: &PublicKey) -> Result<Option<CodeRow>, Fault> {
+    let value = transaction.open_table(CODES)?.get(client.as_bytes())?;
+    Ok(value.map(|value| serde_json::from_slice(value.value())).transpose()?)
+}
+
+fn grants_in(transaction: &redb::ReadTransaction) -> Result<Vec<GrantRow>, Fault> {
+    let table = transaction.open_table(GRANTS)?;
+    let rows = table.iter()?.map(|entry| Ok(serde_json::from_slice(entry?.1.value())?));
+    rows.collect()
 }
 
 fn builder() -> redb::Builder {

@@ -1,8 +1,10 @@
 //! What can be typed.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{ColorChoice, Parser, Subcommand};
+use spa_keys::manual::Manual;
 
 mod access;
 mod enroll;
@@ -37,8 +39,28 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What its pages say beside the options.
+pub(crate) const MANUAL: Manual = Manual {
+    section: "1",
+    files: &[
+        (
+            "~/.config/spa/PROFILE.toml",
+            "One gateway, and this device's key for it.",
+        ),
+        ("~/.config/spa/rolling/PROFILE.toml", "A rolling sequence."),
+    ],
+    see_also: &["spa-profile(5)", "spa-server(8)", "spa-keys(8)", "ssh(1)"],
+    source: concat!("spa-client ", env!("CARGO_PKG_VERSION")),
+};
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Manual {
+        /// Which must exist
+        folder: PathBuf,
+    },
     /// Make this device a client of a gateway, with an invite
     #[command(after_help = "Example: spa-client enroll spa1-invite:AQAA...\n\
         The same command again repeats the same enrollment: do so when the first try was cut short.")]

@@ -1,7 +1,9 @@
 //! `spa-client`: the person's side. Enrolls a device, knocks, and goes through the doors that open.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use spa_keys::Exit;
 
 mod check;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Exit {
     load::passphrases_from(cli.passphrase_fd);
     match &cli.command {
+        Command::Manual { folder } => manual(folder),
         Command::Enroll(args) => enroll::run(args),
         Command::Open(args) => knock::open(args),
         Command::Close(args) => knock::close(args),
@@ -67,6 +70,16 @@ fn run(cli: &Cli) -> Exit {
         Command::Forget(args) => passwd::forget(args),
         Command::Watch(args) => watch::watch(args),
         Command::Check(args) => check::check(args),
+    }
+}
+
+fn manual(folder: &Path) -> Exit {
+    match cli::MANUAL.write(Cli::command(), folder) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit
+        }
     }
 }
 

@@ -104,6 +104,20 @@ pub struct Admitted<'a> {
     pub(crate) day: Day,
 }
 
+impl Admitted<'_> {
+    /// Which of the gateway's identities tagged it: its place among [`Sieve::identities`].
+    #[must_use]
+    pub const fn identity(&self) -> usize {
+        self.identity
+    }
+
+    /// The day that it was tagged for.
+    #[must_use]
+    pub const fn day(&self) -> Day {
+        self.day
+    }
+}
+
 impl Sieve {
     /// For these identities, at most 16; further ones are left out.
     #[must_use]

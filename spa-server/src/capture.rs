@@ -2,7 +2,7 @@
 
 mod filter;
 pub mod probes;
-mod twice;
+pub(crate) mod twice;
 mod watch;
 
 use std::net::SocketAddr;
@@ -93,7 +93,7 @@ struct Shared {
 /// The running capture. Dropping it ends the threads.
 pub struct Capture {
     shared: Arc<Shared>,
-    _threads: Threads,
+    threads: Threads,
 }
 
 impl Capture {
@@ -117,16 +117,19 @@ impl Capture {
         });
         let filter = filter::knocks(ports);
         let threads = Threads::start("capture", interfaces, &filter, |_| Sifter::new(&shared))?;
-        Ok(Self {
-            shared,
-            _threads: threads,
-        })
+        Ok(Self { shared, threads })
     }
 
     /// Gives the threads a new sieve: other identities, ports or own addresses.
     pub fn set_sieve(&self, sieve: Sieve) {
         *self.shared.sieve.lock().unwrap_or_else(PoisonError::into_inner) = sieve;
         self.shared.generation.fetch_add(1, Relaxed);
+    }
+
+    /// Whether every interface still has its thread.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.threads.are_alive()
     }
 
     /// What was counted.

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and which part of the program it calls.
 
 mod apply;
+mod audit;
 mod bans;
 mod check;
 mod close_overdue;
@@ -11,19 +12,22 @@ mod init;
 mod report;
 mod restore;
 mod run;
+mod simulate;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use spa_keys::manual::Manual;
 use spa_keys::{Control, Exit, Failure, Paths};
 
 use crate::config::template::ServiceArgument;
 use crate::confirm::armed;
+use crate::firewall::process;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,8 +88,33 @@ impl Places {
     }
 }
 
+/// What its pages say beside the options.
+const MANUAL: Manual = Manual {
+    section: "8",
+    files: &[
+        ("/etc/spa/server.toml", "The configuration: server.toml(5)."),
+        ("/etc/spa/gateway.key", "The gateway's identities."),
+        (
+            "/var/lib/spa/",
+            "Replay record, grants, enrollments. Losing it refuses every knock for ten minutes.",
+        ),
+        (
+            "/run/spa/control.sock",
+            "What `status` and the like talk to: for root and the group spa-admin.",
+        ),
+    ],
+    see_also: &["spa-keys(8)", "spa-client(1)", "server.toml(5)", "spa-clients.d(5)"],
+    source: concat!("spa-server ", env!("CARGO_PKG_VERSION")),
+};
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Manual {
+        /// Which must exist
+        folder: PathBuf,
+    },
     /// Make a gateway: identity, empty record, a commented server.toml. Changes no firewall
     Init(InitArguments),
     /// Say everything that is wrong, who could open what, and what would be hidden
@@ -112,6 +141,9 @@ enum Command {
         /// Which change
         nonce: String,
     },
+    /// The process that `run` starts for all that concerns the firewall
+    #[command(name = process::COMMAND, hide = true)]
+    FirewallProcess,
     /// Say how the daemon is
     Status,
     /// List the open doors
@@ -123,7 +155,15 @@ enum Command {
         /// How many
         #[arg(default_value_t = 20, value_name = "N")]
         count: usize,
+        /// Only those that are proven to be of this client
+        #[arg(long, value_name = "NAME")]
+        client: Option<String>,
     },
+    /// Read the audit log: is it whole, and who could reach what, when
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Judge recorded packets, and say step by step why each was or was not accepted. Opens nothing
+    Simulate(simulate::SimulateArguments),
     /// List who is shut out by the scan guard
     Bans,
     /// Let in again whom the scan guard has shut out
@@ -198,23 +238,30 @@ impl Cli {
         let Self { places, command } = self;
         let paths = places.paths();
         let outcome = match command {
+            Command::Manual { folder } => MANUAL.write(Self::command(), &folder),
             Command::Init(arguments) => init::init(&paths, &arguments, places.json),
             Command::Check => return check::check(&paths, places.json),
-            Command::Run { dry_run } => return run::run(paths, dry_run),
+            Command::Run { dry_run } => return run::run(paths, &places.absolute(), dry_run),
             Command::Protect => return run::protect(&paths, places.json),
             Command::Apply { confirm } => return apply::apply(&places, confirm),
             Command::Confirm => confirm::confirm(&paths, places.json),
             Command::UndoUnlessConfirmed { nonce } => armed::undo_unless_confirmed(&paths, &nonce),
+            Command::FirewallProcess => {
+                run::start_logging();
+                process::serve(&paths)
+            }
             Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),
-            Command::Explain { count } => ask(
+            Command::Explain { count, client } => ask(
                 &paths,
                 places.json,
                 "spa.Explain",
-                &json!({ "count": count }),
+                &json!({ "count": count, "client": client }),
                 report::explain,
             ),
+            Command::Audit(command) => audit::audit(&paths, places.json, command),
+            Command::Simulate(arguments) => return simulate::simulate(&paths, &arguments, places.json),
             Command::Bans => bans::bans(&paths, places.json),
             Command::Unban(arguments) => bans::unban(&paths, places.json, &arguments),
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),

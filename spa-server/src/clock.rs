@@ -27,7 +27,17 @@ pub fn wall() -> UnixTime {
 /// The time since the boot.
 #[must_use]
 pub fn uptime() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
+    read(ClockId::Boottime)
+}
+
+/// What service managers go by: as [`uptime`], but it stands still while the machine sleeps.
+#[must_use]
+pub fn monotonic() -> Duration {
+    read(ClockId::Monotonic)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(
         time.tv_sec.try_into().unwrap_or(0),
         time.tv_nsec.try_into().unwrap_or(0),

@@ -13,6 +13,8 @@ mod gateway;
 mod listen;
 mod load;
 mod lock_out;
+mod log;
+mod metrics;
 mod nearest;
 mod nftables;
 mod one_time;
@@ -44,6 +46,8 @@ pub use defaults::{DEFAULT_DURATION, DEFAULT_MAX_DURATION, DEFAULT_PORT};
 pub use finding::{Finding, Level};
 #[cfg(test)]
 pub(crate) use load::check as check_text;
+pub use log::{Audit, Log, LogFormat, LogLevel};
+pub use metrics::Metrics;
 pub use one_time::{TurnsError, lines, turns};
 pub use port_range::PortError;
 pub use render::{Colour, render};
@@ -57,6 +61,9 @@ pub(crate) use source::unreadable;
 pub struct Config {
     /// The name or address that invites carry.
     pub host: Option<String>,
+    /// A start without the whole sandbox of the packet process is refused.
+    #[serde(default)]
+    pub sandbox_required: bool,
     /// Where knocks are listened for.
     pub listen: Listen,
     /// The way back in.
@@ -69,6 +76,12 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What becomes of scanners; nothing is watched without it.
     pub guard: Option<Guard>,
+    /// How the log is told.
+    pub log: Log,
+    /// How much of the audit log is kept.
+    pub audit: Audit,
+    /// Where metrics are asked for; nowhere without it.
+    pub metrics: Option<Metrics>,
     /// The classic sequences, in the order of the file; names are unique. Secrets, which no backend has a use for.
     #[serde(skip)]
     pub sequences: Vec<Sequence>,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,27 +78,50 @@ impl ControlError {
     }
 }
 
-/// The listening socket. Dropping it takes the socket away.
+/// The listening socket, which nobody answers on yet. Dropping it takes the socket away.
 #[derive(Debug)]
-pub struct Control {
+pub struct Listener {
+    socket: Option<StdListener>,
     path: PathBuf,
     inode: Option<u64>,
-    accepting: JoinHandle<()>,
 }
 
-impl Control {
-    /// Listens at `path`, in the place of a socket that nobody serves any more. Requests go to `requests`.
+impl Listener {
+    /// Listens at `path`, in the place of a socket that nobody serves any more.
     ///
     /// # Errors
     ///
     /// When the socket cannot be made.
-    pub fn listen(path: &Path, requests: mpsc::Sender<Request>) -> io::Result<Self> {
-        let listener = bind(path)?;
-        let inode = inode(path);
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let socket = bind(path)?;
         Ok(Self {
+            socket: Some(socket),
             path: path.into(),
-            inode,
-            accepting: tokio::spawn(accept(listener, requests)),
+            inode: inode(path),
+        })
+    }
+}
+
+/// The control socket, answered. Dropping it ends that, and takes the socket away.
+#[derive(Debug)]
+pub struct Control {
+    _listener: Listener,
+    accepting: JoinHandle<()>,
+}
+
+impl Control {
+    /// Sends what is asked on `listener` to `requests`, inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot watch the socket.
+    pub fn serve(mut listener: Listener, requests: mpsc::Sender<Request>) -> io::Result<Self> {
+        let socket = listener.socket.take().ok_or(io::ErrorKind::NotConnected)?;
+        socket.set_nonblocking(true)?;
+        let socket = UnixListener::from_std(socket)?;
+        Ok(Self {
+            _listener: listener,
+            accepting: tokio::spawn(accept(socket, requests)),
         })
     }
 }
@@ -105,6 +129,11 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
         // Another daemon may have put its own socket in this place meanwhile.
         if self.inode.is_some() && inode(&self.path) == self.inode {
             let _ = std::fs::remove_file(&self.path);
@@ -112,15 +141,16 @@ impl Drop for Control {
     }
 }
 
-fn inode(path: &Path) -> Option<u64> {
+/// Which file it is, to know it again.
+pub(crate) fn inode(path: &Path) -> Option<u64> {
     std::os::unix::fs::MetadataExt::ino(&path.symlink_metadata().ok()?).into()
 }
 
 /// Made beside its place with its final mode, then put there: nobody ever meets a half-made socket.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind(path: &Path) -> io::Result<StdListener> {
     let new = path.with_extension(format!("sock.{}", std::process::id()));
     let _ = std::fs::remove_file(&new);
-    let listener = UnixListener::bind(&new)?;
+    let listener = StdListener::bind(&new)?;
     std::fs::set_permissions(&new, PermissionsExt::from_mode(0o660))?;
     if let Some(group) = group_id(GROUP) {
         chown(&new, None, Some(group))?;
@@ -236,7 +266,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         let (sender, mut requests) = mpsc::channel(4);
-        let control = Control::listen(&path, sender).unwrap();
+        let control = Control::serve(Listener::bind(&path).unwrap(), sender).unwrap();
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 let answer = match request.method.as_str() {

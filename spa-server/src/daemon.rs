@@ -3,16 +3,21 @@
 //! `start` tells the startup in its order; `knocks` is what a datagram comes to, `codes`, `stage`, `act` and `refuse` its
 //! parts, `enroll` and `pins` the same for invites; `upkeep` and `sweep` what time and other people's changes ask for;
 //! `reload` another configuration, `trial` one that waits to be confirmed, `identities` other gateway keys; `answers`
-//! the control socket. `sequences` is what the classic fallback comes to.
+//! the control socket, `metrics` Prometheus. `sequences` is what the classic fallback comes to, `audit` what is remembered of
+//! it all.
 
 mod act;
 mod answers;
+mod audit;
 mod codes;
 mod enroll;
 mod guard;
+mod health;
 mod identities;
 mod knocks;
+mod metrics;
 mod pins;
+mod record;
 mod refuse;
 mod reload;
 mod scans;
@@ -27,22 +32,27 @@ use std::collections::BTreeMap;
 use std::io;
 
 use spa_keys::directory::KeyDirectory;
-use spa_keys::{Paths, Watch as FolderWatch};
+use spa_keys::{Exit, Failure, Paths, Watch as FolderWatch};
 use spa_proto::{Gateway, UnixTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use crate::audit::How;
 use crate::capture::{Capture, Event, Interface};
 use crate::clock;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::control::{Control, Request};
-use crate::doors::Doors;
+use crate::firewall::Partner;
+use crate::firewall::{Bell, Line};
 use crate::grant::GrantTable;
 use crate::journal::Journal;
+use crate::metrics::{Exporter, Observed};
 use crate::netlink::monitor::Monitor;
+use crate::notify::Notify;
 use crate::readable::Readable;
 use crate::refusals::Refusals;
+use upkeep::SHORTEST_PAUSE;
 
 pub use start::{StartError, failure};
 
@@ -64,11 +74,13 @@ pub struct Daemon {
     gateway: Gateway,
     journal: Journal,
     grants: GrantTable,
-    doors: Doors,
+    /// The way to the backends.
+    partner: Partner,
     refusals: Refusals,
     codes: codes::Codes,
     pins: pins::Pins,
     guard: guard::Guard,
+    auditor: audit::Auditor,
     accepted: Accepted,
     sequences: sequences::SequenceWatch,
     interfaces: BTreeMap<String, Interface>,
@@ -77,17 +89,18 @@ pub struct Daemon {
     event_sender: mpsc::Sender<Event>,
     requests: mpsc::Receiver<Request>,
     control: Option<Control>,
+    exporter: Option<Exporter>,
+    observed: Observed,
     watches: Watches,
     timers: upkeep::Timers,
     log_limit: refuse::LogLimit,
     ready: bool,
+    notify: Notify,
 }
 
 /// Which configuration is in force, and what became of the last one that was offered.
 struct Loaded {
     at: UnixTime,
-    /// What is in force, to tell whether the file has changed since.
-    source: Source,
     rejected: Option<String>,
 }
 
@@ -102,8 +115,11 @@ struct Accepted {
 /// What tells of changes that other people make.
 struct Watches {
     folders: Readable<FolderWatch>,
+    /// The firewall process tells of changes of the rules; none in a dry run.
+    tables: Option<Readable<Bell>>,
+    /// Its end; none in a dry run.
+    partner: Option<Readable<Line>>,
     /// None where nothing can tell.
-    tables: Option<Readable<Monitor>>,
     addresses: Option<Readable<Monitor>>,
 }
 
@@ -129,12 +145,22 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When signals cannot be received.
-    pub async fn run(mut self) -> io::Result<()> {
-        let mut signals = Signals::new()?;
+    /// When signals cannot be received, or the firewall process is gone: without it nothing can be opened.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let signals = Signals::new();
+        let mut signals =
+            signals.map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}")))?;
         self.say_ready();
         loop {
+            if let Some(why) = self.partner.lost() {
+                let what = format!("the firewall process is gone, and nothing can be opened without it: {why}");
+                return Err(Failure::new(Exit::Failed, what).hint("start spa-server anew; systemd does so by itself"));
+            }
             let pause = self.until_next(clock::uptime());
+            if pause <= SHORTEST_PAUSE {
+                // A flood of what must be judged keeps other branches ready for ever: what is due comes first.
+                self.on_time();
+            }
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_events(event),
                 Some(sighting) = self.guard.next() => self.on_sighting(sighting),
@@ -144,10 +170,12 @@ impl Daemon {
                 () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),
                 () = Readable::wait(self.watches.tables.as_ref()) => self.on_tables(),
                 () = Readable::wait(self.watches.addresses.as_ref()) => self.on_addresses(),
+                () = Readable::wait(self.watches.partner.as_ref()) => {}
                 _ = signals.reload.recv() => self.reload(),
                 _ = signals.stop.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
+            self.flush_audit();
         }
         self.stop();
         Ok(())
@@ -178,17 +206,22 @@ impl Daemon {
         if !self.ready && self.interfaces.len() == interfaces && self.sequences.is_ready(interfaces) {
             self.ready = true;
             println!("ready");
+            self.notify.ready(clock::uptime(), &self.health());
             info!(dry_run = self.dry_run, "ready");
         }
     }
 
     fn stop(mut self) {
         info!(keep_doors = self.config.lock_out.keep_doors, "stopping");
+        self.notify.stopping();
         if !self.config.lock_out.keep_doors && !self.dry_run {
-            self.end_grants("the daemon stops", |_, _| true);
-            self.doors.close_all();
+            self.end_grants(How::Stopped, |_, _| true);
+            self.partner.close_all();
         }
-        self.doors.close_commands();
+        self.partner.close_commands();
         self.control.take();
+        let doors_kept = self.config.lock_out.keep_doors;
+        self.close_audit(doors_kept);
+        self.partner.end();
     }
 }

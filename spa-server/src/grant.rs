@@ -13,6 +13,9 @@ use crate::backend::Door;
 /// older than that is refused by its timestamp alone.
 pub const REMEMBERED: Duration = Duration::from_mins(2 * 60 + 1);
 
+/// The most grants of one client that are live or remembered: nobody makes the gateway's memory his own.
+pub const MOST_GRANTS: usize = 1024;
+
 /// What makes a grant the one it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GrantKey {
@@ -279,7 +282,8 @@ impl GrantTable {
         self.all_of(Some(*client)).count()
     }
 
-    fn all_of(&self, client: Option<PublicKey>) -> impl Iterator<Item = (&GrantKey, &Grant)> {
+    /// The grants of one client, live or remembered.
+    pub fn all_of(&self, client: Option<PublicKey>) -> impl Iterator<Item = (&GrantKey, &Grant)> {
         let first = GrantKey {
             client,
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -7,6 +7,9 @@ use std::time::Duration;
 use spa_keys::state::{Change, State, StateError, StateLock};
 use spa_proto::{PublicKey, ReplayRecord, ReplaySet, UnixTime, Verdict};
 
+use crate::clock;
+use crate::metrics::{COMMIT_BOUNDS, Histogram};
+
 /// How many clients' sets stay in memory; the others are read again when they knock.
 const SETS_KEPT: usize = 4096;
 /// How soon a new record is tried again when it cannot be made.
@@ -24,6 +27,7 @@ pub struct Journal {
     owed: Vec<Change>,
     greatest: UnixTime,
     failure: Option<String>,
+    commits: Histogram,
 }
 
 #[derive(Debug)]
@@ -61,9 +65,13 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`StateError::Locked`] when another process holds it, [`StateError::Io`] when it cannot be read.
-    pub fn open(directory: &Path, now: Duration, wait: Duration) -> Result<(Self, Option<StateError>), StateError> {
-        let lock = StateLock::acquire(directory)?;
+    /// [`StateError::Io`] when it cannot be read.
+    pub fn open(
+        directory: &Path,
+        lock: StateLock,
+        now: Duration,
+        wait: Duration,
+    ) -> Result<(Self, Option<StateError>), StateError> {
         match State::open(directory, lock) {
             Ok(mut state) => {
                 let greatest = state.greatest()?;
@@ -97,6 +105,7 @@ impl Journal {
             owed: Vec::new(),
             greatest,
             failure: None,
+            commits: Histogram::new(&COMMIT_BOUNDS),
         }
     }
 
@@ -171,7 +180,13 @@ impl Journal {
             .filter_map(|key| Some(Change::Replay(*key, self.sets.get(key)?.clone())));
         changes.extend(sets);
         let outcome = match &mut self.phase {
-            Phase::Open(state) => state.commit(&changes),
+            Phase::Open(state) => {
+                let began = clock::uptime();
+                let outcome = state.commit(&changes);
+                self.commits
+                    .observe(clock::uptime().saturating_sub(began).as_secs_f64());
+                outcome
+            }
             Phase::Waiting { .. } | Phase::Memory => Ok(()),
         };
         self.failure = outcome.as_ref().err().map(ToString::to_string);
@@ -209,6 +224,25 @@ impl Journal {
             Phase::Open(state) => Some(state),
             Phase::Waiting { .. } | Phase::Memory => None,
         }
+    }
+
+    /// The timestamps of a key that were accepted, durable or not yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the record cannot be read.
+    pub fn accepted(&mut self, key: &PublicKey) -> Result<ReplaySet, StateError> {
+        match (self.sets.get(key), &mut self.phase) {
+            (Some(set), _) => Ok(set.clone()),
+            (None, Phase::Open(state)) => Ok(state.replay(key)?.unwrap_or_default()),
+            (None, Phase::Waiting { .. } | Phase::Memory) => Ok(ReplaySet::default()),
+        }
+    }
+
+    /// How long commits took that wrote to the disk.
+    #[must_use]
+    pub const fn commits(&self) -> &Histogram {
+        &self.commits
     }
 
     /// The greatest timestamp ever accepted.
@@ -273,6 +307,10 @@ mod tests {
     }
 
     /// As `spa-server init` makes state/.
+    fn lock(directory: &Path) -> StateLock {
+        StateLock::acquire(directory).unwrap()
+    }
+
     fn folder() -> tempfile::TempDir {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         tempfile::Builder::new().permissions(private).tempdir().unwrap()
@@ -280,7 +318,9 @@ mod tests {
 
     fn fresh(directory: &Path) -> Journal {
         drop(State::create(directory, StateLock::acquire(directory).unwrap()).unwrap());
-        Journal::open(directory, Duration::ZERO, RETENTION).unwrap().0
+        Journal::open(directory, lock(directory), Duration::ZERO, RETENTION)
+            .unwrap()
+            .0
     }
 
     #[test]
@@ -290,7 +330,7 @@ mod tests {
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Fresh);
         journal.commit().unwrap();
         drop(journal);
-        let (mut journal, why) = Journal::open(dir.path(), Duration::ZERO, RETENTION).unwrap();
+        let (mut journal, why) = Journal::open(dir.path(), lock(dir.path()), Duration::ZERO, RETENTION).unwrap();
         assert_eq!((why, journal.greatest()), (None, at(100)));
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Replayed);
         assert_eq!(journal.claim(&KEY, at(101), RETENTION), Verdict::Fresh);
@@ -300,7 +340,7 @@ mod tests {
     fn a_lost_record_refuses_everything_for_a_while() {
         let dir = folder();
         let start = Duration::from_secs(50);
-        let (mut journal, why) = Journal::open(dir.path(), start, RETENTION).unwrap();
+        let (mut journal, why) = Journal::open(dir.path(), lock(dir.path()), start, RETENTION).unwrap();
         assert!(matches!(why, Some(StateError::Missing(_))));
         assert_eq!(journal.claim(&KEY, at(100), RETENTION), Verdict::Unavailable);
         assert_eq!(journal.record_state(start), RecordState::Waiting { left: RETENTION });
@@ -323,7 +363,7 @@ mod tests {
         std::fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         for start in [0, 300] {
             let start = Duration::from_secs(start);
-            let (mut journal, why) = Journal::open(dir.path(), start, RETENTION).unwrap();
+            let (mut journal, why) = Journal::open(dir.path(), lock(dir.path()), start, RETENTION).unwrap();
             assert!(matches!(why, Some(StateError::Damaged(..))));
             assert!(!journal.end_wait(start + RETENTION / 2, at(1)).unwrap());
         }
@@ -333,7 +373,7 @@ mod tests {
     fn a_record_that_cannot_be_begun_is_tried_again_later() {
         let dir = folder();
         let gone = dir.path().join("state");
-        let (mut journal, _) = Journal::open(&gone, Duration::ZERO, RETENTION).unwrap();
+        let (mut journal, _) = Journal::open(&gone, lock(&gone), Duration::ZERO, RETENTION).unwrap();
         std::fs::remove_dir_all(&gone).unwrap();
         assert!(journal.end_wait(RETENTION, at(1)).is_err());
         assert_eq!(journal.waits_until(), Some(RETENTION + RETRY));

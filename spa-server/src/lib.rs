@@ -1,5 +1,6 @@
 //! The gateway daemon: a pure middle (configuration, policy, grants) in a thin shell (capture, record, backends).
 
+pub mod audit;
 pub mod backend;
 pub mod capture;
 pub mod check;
@@ -13,14 +14,20 @@ pub mod cut;
 pub mod daemon;
 pub mod doors;
 pub mod exposure;
+pub mod firewall;
 pub mod grant;
 pub mod guard;
 pub mod import;
 pub mod journal;
+pub mod logging;
+pub mod metrics;
 pub mod netlink;
+pub mod notify;
 pub mod pin;
 pub mod policy;
+pub mod privilege;
 pub mod readable;
 pub mod refusals;
 pub mod scan;
 pub mod sequences;
+pub mod simulate;

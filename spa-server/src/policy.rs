@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use spa_keys::client::{AddressRule, ClientPolicy, Widen};
-use spa_proto::{Address, ServiceName};
+use spa_proto::{Address, ServiceName, UnixTime};
 
 use crate::config::{Sequence, Service};
 use crate::grant::Terms;
@@ -111,6 +111,16 @@ pub fn decide(
         Err(PolicyError::Services(decision.left_out))
     } else {
         Ok(decision)
+    }
+}
+
+/// A grant never outlasts its client.
+#[must_use]
+pub fn until_expiry(expires: Option<UnixTime>, now: UnixTime, duration: Duration) -> Duration {
+    match expires {
+        Some(expires) if expires > now => duration.min(expires.distance(now)),
+        Some(_) => Duration::ZERO,
+        None => duration,
     }
 }
 

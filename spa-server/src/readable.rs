@@ -24,6 +24,8 @@ pub trait KeepsDescriptor: AsFd {}
 
 impl KeepsDescriptor for spa_keys::Watch {}
 impl KeepsDescriptor for crate::netlink::monitor::Monitor {}
+impl KeepsDescriptor for crate::firewall::Bell {}
+impl KeepsDescriptor for crate::firewall::Line {}
 
 impl<T: KeepsDescriptor> Readable<T> {
     /// Hands it to the runtime that this is called in.

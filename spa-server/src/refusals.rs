@@ -242,6 +242,12 @@ impl Refusals {
     pub fn newest(&self, most: usize) -> impl Iterator<Item = &Refused> {
         self.recent.iter().take(most)
     }
+
+    /// The last ones that are proven to be of this client, newest first.
+    pub fn newest_of<'a>(&'a self, client: &'a str, most: usize) -> impl Iterator<Item = &'a Refused> {
+        let is_its = move |refused: &&Refused| refused.client.as_deref() == Some(client);
+        self.recent.iter().filter(is_its).take(most)
+    }
 }
 
 #[cfg(test)]

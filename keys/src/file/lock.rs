@@ -1,7 +1,8 @@
 //! One command at a time changes a directory.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::error::FileError;
+use super::owner::owner_of_secrets;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -20,19 +22,28 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// A new one belongs to whom the directory's files belong, who locks it too.
+    fn make(path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        fchown(&file, owner_of_secrets(), None)?;
+        Ok(file)
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        OpenOptions::new().write(true).custom_flags(flags).open(path)
+    }
+
     /// Takes the lock file at `path`, made if need be, waiting at most `patience`.
     ///
     /// # Errors
     ///
     /// [`FileError::Busy`] when somebody else holds it all that time, [`FileError::Io`] when it cannot be opened.
     pub fn take(path: &Path, patience: Duration) -> Result<Self, FileError> {
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default())
-            .open(path);
+        let opened = Self::make(path).or_else(|error| match error.kind() {
+            ErrorKind::AlreadyExists => Self::open(path),
+            _ => Err(error),
+        });
         let file = opened.map_err(|error| FileError::io(path, "lock", error))?;
         let end = Instant::now() + patience;
         loop {

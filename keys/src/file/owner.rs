@@ -5,12 +5,19 @@ use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
-const SPA_USER: &str = "spa";
+/// The user that owns secrets, and that the packet process runs as.
+pub const SPA_USER: &str = "spa";
 
 /// The id of a user in /etc/passwd.
 #[must_use]
 pub fn user_id(name: &str) -> Option<u32> {
     id_in(&fs::read_to_string("/etc/passwd").ok()?, name)
+}
+
+/// The ids of a user in /etc/passwd and of its group.
+#[must_use]
+pub fn user_ids(name: &str) -> Option<(u32, u32)> {
+    ids_in(&fs::read_to_string("/etc/passwd").ok()?, name)
 }
 
 /// The id of a group in /etc/group.
@@ -24,6 +31,14 @@ fn id_in(table: &str, name: &str) -> Option<u32> {
     let mut rows = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
     rows.find_map(|row| match row[..] {
         [found, _, id, ..] if found == name => id.parse().ok(),
+        _ => None,
+    })
+}
+
+fn ids_in(table: &str, name: &str) -> Option<(u32, u32)> {
+    let mut rows = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    rows.find_map(|row| match row[..] {
+        [found, _, user, group, ..] if found == name => Some((user.parse().ok()?, group.parse().ok()?)),
         _ => None,
     })
 }
@@ -53,6 +68,7 @@ mod tests {
     fn ids_are_the_third_field() {
         let table = "root:x:0:0:root:/root:/bin/sh\nspare:x\nspa:x:998:997::/var/lib/spa:/usr/sbin/nologin\n";
         assert_eq!(id_in(table, "spa"), Some(998));
+        assert_eq!(ids_in(table, "spa"), Some((998, 997)));
         assert_eq!(id_in(table, "root"), Some(0));
         assert_eq!(id_in(table, "spare"), None);
         assert_eq!(id_in(table, "sp"), None);

@@ -18,7 +18,7 @@ use super::owner::owner_of_secrets;
 /// [`FileError`] when the system refused; the old file is then as it was, or the new one is there but may not survive
 /// a power cut.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
-    let draft = Draft::write(path, contents, mode)?;
+    let draft = Draft::write(path, contents, mode, owner_of_secrets())?;
     fs::rename(&draft.0, path).map_err(|error| FileError::io(path, "write", error))?;
     sync_directory(path)
 }
@@ -29,7 +29,20 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError>
 ///
 /// [`FileError::Exists`] when something is there, even a broken link; else as [`replace`].
 pub fn create_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
-    let draft = Draft::write(path, contents, mode)?;
+    create_for(path, contents, mode, owner_of_secrets())
+}
+
+/// The same for what only this process's user may change, such as server.toml.
+///
+/// # Errors
+///
+/// As [`create_new`].
+pub fn create_own(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
+    create_for(path, contents, mode, None)
+}
+
+fn create_for(path: &Path, contents: &[u8], mode: u32, owner: Option<u32>) -> Result<(), FileError> {
+    let draft = Draft::write(path, contents, mode, owner)?;
     let placed = match renameat_with(CWD, &draft.0, CWD, path, RenameFlags::NOREPLACE) {
         // Some file systems do not know this flag; all that keep modes know links, which never replace either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::hard_link(&draft.0, path),
@@ -75,6 +88,19 @@ pub fn rename_new(path: &Path, new: &Path) -> Result<(), FileError> {
 ///
 /// [`FileError`] when it cannot be made or something else has its name.
 pub fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
+    create_dir_for(path, mode, owner_of_secrets())
+}
+
+/// The same for one that only this process's user may change, such as the folder of server.toml.
+///
+/// # Errors
+///
+/// As [`create_dir`].
+pub fn create_own_dir(path: &Path, mode: u32) -> Result<(), FileError> {
+    create_dir_for(path, mode, None)
+}
+
+fn create_dir_for(path: &Path, mode: u32, owner: Option<u32>) -> Result<(), FileError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -88,7 +114,7 @@ pub fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
         outcome => outcome.map_err(refused)?,
     }
     let directory = File::open(path).map_err(refused)?;
-    fchown(&directory, owner_of_secrets(), None).map_err(refused)?;
+    fchown(&directory, owner, None).map_err(refused)?;
     // The umask may have taken bits away.
     directory
         .set_permissions(Permissions::from_mode(mode))
@@ -124,13 +150,13 @@ fn parent_of(path: &Path) -> &Path {
 struct Draft(PathBuf);
 
 impl Draft {
-    fn write(path: &Path, contents: &[u8], mode: u32) -> Result<Self, FileError> {
+    fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<u32>) -> Result<Self, FileError> {
         let refused = |error| FileError::io(path, "write", error);
         let place = Self::place(path).map_err(refused)?;
         let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&place);
         let mut file = opened.map_err(refused)?;
         let draft = Self(place);
-        fchown(&file, owner_of_secrets(), None).map_err(refused)?;
+        fchown(&file, owner, None).map_err(refused)?;
         file.set_permissions(Permissions::from_mode(mode)).map_err(refused)?;
         file.write_all(contents).map_err(refused)?;
         file.sync_all().map_err(refused)?;

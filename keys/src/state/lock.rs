@@ -1,12 +1,10 @@
 //! One process at a time has the state.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::StateError;
-use crate::file::{FileError, Lock};
+use crate::file::{FileError, Lock, create_dir};
 
 const FILE: &str = "lock";
 /// How long somebody else may hold the lock before it counts as taken.
@@ -28,9 +26,8 @@ impl StateLock {
     /// [`StateError::Locked`] when another process keeps it; [`StateError::Io`] for the rest.
     pub fn acquire(directory: &Path) -> Result<Self, StateError> {
         let path = directory.join(FILE);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|error| StateError::io(&path, &error))?;
-        match Lock::take(&path, PATIENCE) {
+        let taken = create_dir(directory, 0o700).and_then(|()| Lock::take(&path, PATIENCE));
+        match taken {
             Ok(lock) => Ok(Self { _lock: lock }),
             Err(FileError::Busy { .. }) => Err(StateError::Locked(path)),
             Err(FileError::Io { error, .. }) => Err(StateError::io(&path, &error)),

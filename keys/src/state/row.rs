@@ -175,6 +175,23 @@ pub(super) fn replay_from_bytes(bytes: &[u8]) -> ReplaySet {
     ReplaySet::restore(floor, times)
 }
 
+/// F, then R, as nanoseconds.
+pub(super) mod times {
+    use super::{Deserialize, Deserializer, ReplaySet, Serialize, Serializer, UnixTime};
+
+    pub(in super::super) fn serialize<S: Serializer>(set: &ReplaySet, serializer: S) -> Result<S::Ok, S::Error> {
+        let times = std::iter::once(set.floor()).chain(set.members().iter().copied());
+        times.map(UnixTime::as_nanos).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReplaySet, D::Error> {
+        let times = Vec::<u64>::deserialize(deserializer)?;
+        let mut times = times.into_iter().map(UnixTime::from_nanos);
+        let floor = times.next().unwrap_or_default();
+        Ok(ReplaySet::restore(floor, times))
+    }
+}
+
 mod nanos {
     use super::{Deserialize, Deserializer, Serialize, Serializer, UnixTime};
 

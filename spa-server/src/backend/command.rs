@@ -312,7 +312,7 @@ impl Backend for Command {
 /// Where what is open is remembered.
 #[must_use]
 pub fn ledger_file(paths: &Paths) -> PathBuf {
-    paths.state.join("command.json")
+    paths.firewall.join("command.json")
 }
 
 fn has_moved(entry: &Entry, opening: &Opening) -> bool {

@@ -78,6 +78,18 @@ pub fn replace(path: &Path, content: &Content) -> io::Result<()> {
     }
 }
 
+/// Puts what this process alone remembers at `path` (mode 0600), in a folder that nobody else may look into.
+///
+/// # Errors
+///
+/// What the system said; the file is as it was.
+pub fn keep(path: &Path, text: Vec<u8>) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+        create_folder(folder, 0o700)?;
+    }
+    replace(path, &Content::new(text, 0o600))
+}
+
 /// Puts `content` at `path`, and what is there under the first free one of `asides`, whatever it is; says which.
 ///
 /// Nothing is overwritten, also when somebody puts another file there at the same time. Where what is there has this

@@ -119,7 +119,7 @@ impl Watched {
 
 /// The running threads. Dropping it ends them.
 pub struct Probes {
-    _threads: Threads,
+    threads: Threads,
 }
 
 impl Probes {
@@ -147,7 +147,13 @@ impl Probes {
             samples: Samples::default(),
         };
         let threads = Threads::start("probes", interfaces, &filter, reader)?;
-        Ok(Self { _threads: threads })
+        Ok(Self { threads })
+    }
+
+    /// Whether every interface still has its thread.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.threads.are_alive()
     }
 }
 

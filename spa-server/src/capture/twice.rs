@@ -12,7 +12,7 @@ const KEPT: usize = 16;
 
 /// The last datagrams that were worth looking at.
 #[derive(Default)]
-pub(super) struct Twice {
+pub(crate) struct Twice {
     recent: [Option<Sighting>; KEPT],
     next: usize,
 }
@@ -27,7 +27,7 @@ struct Sighting {
 
 impl Twice {
     /// Whether this datagram was just seen through another interface; remembers it if not.
-    pub(super) fn seen(&mut self, datagram: &Datagram<'_>, interface: Option<u32>, now: Instant) -> bool {
+    pub(crate) fn seen(&mut self, datagram: &Datagram<'_>, interface: Option<u32>, now: Instant) -> bool {
         let (Some(interface), Some(tag)) = (interface, datagram.payload.first_chunk()) else {
             return false;
         };
@@ -56,7 +56,7 @@ impl Sighting {
 }
 
 /// The interface's index, which only the second cooked form tells.
-pub(super) fn interface(link: LinkType, frame: &[u8]) -> Option<u32> {
+pub(crate) fn interface(link: LinkType, frame: &[u8]) -> Option<u32> {
     let index = frame.get(4..8)?.try_into().ok()?;
     (link == LinkType::LinuxCooked2).then(|| u32::from_be_bytes(index))
 }

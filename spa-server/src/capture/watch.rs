@@ -76,6 +76,13 @@ impl Threads {
     }
 }
 
+impl Threads {
+    /// Whether none has ended by itself, which only a fault of ours can bring about.
+    pub(super) fn are_alive(&self) -> bool {
+        self.threads.iter().all(|(_, thread)| !thread.is_finished())
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use spa_keys::units::format_time;
@@ -13,10 +14,11 @@ use crate::backend::nftables;
 use crate::backend::{BackendError, existing, families, iptables};
 use crate::check::{Access, Report};
 use crate::clock;
-use crate::config::{BackendKind, Code, Colour, Config, Finding};
+use crate::config::{BackendKind, Code, Colour, Config, Finding, LogFormat};
 use crate::confirm::{Ledger, Record, Undone, Verdict};
 use crate::doors::inspect_all;
 use crate::exposure::{self, Host, Ruleset};
+use crate::logging::JOURNAL;
 use crate::sequences;
 
 pub(super) fn check(paths: &Paths, as_json: bool) -> ExitCode {
@@ -68,6 +70,7 @@ fn report(paths: &Paths) -> Report {
         findings.extend(decoys::taken(config, paths));
         findings.extend(inspect_all(config, paths));
         findings.extend(of_sequences(config, paths));
+        findings.extend(of_the_log(config).map(|finding| finding.in_file(&paths.config)));
     }
     Report::new(loaded, access).with(findings)
 }
@@ -96,6 +99,17 @@ fn of_sequences(config: &Config, paths: &Paths) -> Vec<Finding> {
         .into_iter()
         .map(|finding| finding.in_file(&paths.config))
         .collect()
+}
+
+/// A journal that is asked for must be there.
+fn of_the_log(config: &Config) -> Option<Finding> {
+    let is_there = config.log.format != LogFormat::Journal || Path::new(JOURNAL).exists();
+    (!is_there).then(no_journal)
+}
+
+fn no_journal() -> Finding {
+    let text = format!("[log] asks for the journal, and there is no {JOURNAL}: the log goes to stderr as text");
+    Finding::warning(Code::NoJournal, text).with_try("format = \"text\" or \"json\", or a host that runs journald")
 }
 
 fn unknown(failure: &Failure) -> Finding {

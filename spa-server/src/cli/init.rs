@@ -109,7 +109,8 @@ fn refuse_wrong_arguments(file: &Path, config: &str) -> Result<(), Failure> {
 
 fn write(paths: &Paths, config: &str, key: &GatewayKey) -> Result<(), Failure> {
     let etc = paths.gateway_key.parent().unwrap_or(Path::new("."));
-    file::create_dir(etc, 0o755)?;
+    // What is configured is root's to say: the packet process, which owns the secrets, may only read it.
+    file::create_own_dir(etc, 0o755)?;
     file::create_dir(&paths.clients, 0o700)?;
     file::create_dir(&paths.invites, 0o700)?;
     file::create_dir(&paths.state, 0o700)?;
@@ -118,7 +119,7 @@ fn write(paths: &Paths, config: &str, key: &GatewayKey) -> Result<(), Failure> {
     State::create(&paths.state, lock).map_err(failed)?;
     key.create(&paths.gateway_key)?;
     // Last: what is half made has no configuration, and nothing runs without one.
-    file::create_new(&paths.config, config.as_bytes(), 0o640)?;
+    file::create_own(&paths.config, config.as_bytes(), 0o640)?;
     Ok(())
 }
 

@@ -33,6 +33,9 @@ pub(super) fn status(answer: &Value) -> String {
         .as_u64()
         .map_or(String::new(), |s| format!(", everything is refused for {s} s"));
     line(&mut out, "record", &format!("{}{wait}", text(&record["state"])));
+    if !answer["audit"].is_null() {
+        line(&mut out, "audit log", &audit(&answer["audit"]));
+    }
     line(&mut out, "clock", &clock(&answer["clock"]));
     line(&mut out, "clients", &counts(&answer["clients"], false));
     line(&mut out, "grants", &answer["grants"].to_string());
@@ -42,6 +45,14 @@ pub(super) fn status(answer: &Value) -> String {
     line(&mut out, "forwarded", &answer["forwarded"].to_string());
     if !answer["scans"].is_null() {
         line(&mut out, "scans", &scans(&answer["scans"]));
+    }
+    if !answer["metrics"].is_null() {
+        let place = &answer["metrics"];
+        line(
+            &mut out,
+            "metrics",
+            &format!("{} {}", text(&place["listen"]), noted(place)),
+        );
     }
     let sequences = &answer["sequences"];
     if !sequences.is_null() {
@@ -157,6 +168,16 @@ fn list(values: &Value, show: fn(&Value) -> String) -> String {
     } else {
         shown.join(", ")
     }
+}
+
+fn audit(audit: &Value) -> String {
+    let is_new = audit["lines"].as_u64() == Some(0);
+    let head = if is_new {
+        String::new()
+    } else {
+        format!(", head {}", text(&audit["head"]))
+    };
+    format!("{}, {} lines{head}", noted(audit), audit["lines"])
 }
 
 fn named(value: &Value) -> String {

@@ -99,6 +99,11 @@ fn write(paths: &Paths, backup: &Backup, made: &mut Made) -> Result<(), FileErro
         .try_for_each(|(place, text)| made.file(place.path(paths), text, place.mode()))
 }
 
+/// What others may read is no secret, and root's alone to change: as `init` does.
+const fn is_secret(mode: u32) -> bool {
+    matches!(mode, 0o600 | 0o700)
+}
+
 /// What this run made.
 #[derive(Debug, Default)]
 struct Made {
@@ -111,11 +116,19 @@ impl Made {
         if path.symlink_metadata().is_err() {
             self.folders.push(path.to_owned());
         }
-        file::create_dir(path, mode)
+        if is_secret(mode) {
+            file::create_dir(path, mode)
+        } else {
+            file::create_own_dir(path, mode)
+        }
     }
 
     fn file(&mut self, path: PathBuf, text: &str, mode: u32) -> Result<(), FileError> {
-        let put = file::create_new(&path, text.as_bytes(), mode);
+        let put = if is_secret(mode) {
+            file::create_new(&path, text.as_bytes(), mode)
+        } else {
+            file::create_own(&path, text.as_bytes(), mode)
+        };
         // It may be there although the system refused to say that it is durable; another's is never taken.
         if !matches!(put, Err(FileError::Exists { .. })) {
             self.files.push(path);

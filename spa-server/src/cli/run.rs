@@ -1,12 +1,12 @@
 //! `spa-server run`, `protect` and `uninstall`: what changes the firewall.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use serde_json::json;
 use spa_keys::{Control, Exit, Failure, Paths};
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
 
 use super::check::colour;
 use super::end;
@@ -19,9 +19,10 @@ use crate::confirm::ledger::forget_all;
 use crate::confirm::start::Beginning;
 use crate::daemon::{Daemon, StartError};
 use crate::doors::{Doors, uninstall_all};
+use crate::logging;
 
 /// The daemon, until it is told to stop.
-pub(super) fn run(paths: Paths, dry_run: bool) -> ExitCode {
+pub(super) fn run(paths: Paths, places: &[OsString], dry_run: bool) -> ExitCode {
     start_logging();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -29,11 +30,8 @@ pub(super) fn run(paths: Paths, dry_run: bool) -> ExitCode {
         Err(error) => return end(Err(Failure::new(Exit::Failed, format!("no runtime: {error}")))),
     };
     runtime.block_on(async {
-        match Daemon::start(paths, dry_run) {
-            Ok(daemon) => {
-                let ended = daemon.run().await;
-                end(ended.map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be received: {error}"))))
-            }
+        match Daemon::start(paths, places, dry_run) {
+            Ok(daemon) => end(daemon.run().await),
             Err(StartError::Config(findings)) => refuse(&findings),
             Err(StartError::Failure(failure)) => end(Err(failure)),
         }
@@ -120,14 +118,7 @@ fn refuse(findings: &[Finding]) -> ExitCode {
     ExitCode::from(exit_code(findings))
 }
 
-/// Logs go to stderr; `SPA_LOG` sets what is told, such as `debug`.
+/// Text on stderr, until server.toml is read and says otherwise.
 pub(super) fn start_logging() {
-    let filter = EnvFilter::try_from_env("SPA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let coloured = colour(std::io::stderr().is_terminal()) == Colour::Always;
-    // Set once: a second call would only find the first one's.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(coloured)
-        .try_init();
+    logging::start(colour(std::io::stderr().is_terminal()) == Colour::Always);
 }

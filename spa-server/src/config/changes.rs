@@ -11,6 +11,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     if old.host != new.host {
         found.push("the host that invites carry is another".to_owned());
     }
+    if old.sandbox_required != new.sandbox_required {
+        found.push("[sandbox] required counts from the next start".to_owned());
+    }
     differing("interfaces", &old.listen.interfaces, &new.listen.interfaces, &mut found);
     differing("knock ports", &old.listen.ports, &new.listen.ports, &mut found);
     let (before, after) = (&old.lock_out, &new.lock_out);
@@ -35,6 +38,15 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
             mode(&old.guard),
             mode(&new.guard)
         ));
+    }
+    if old.log != new.log {
+        found.push(format!("log: {} from {} on", new.log.format, new.log.level));
+    }
+    if old.audit != new.audit {
+        found.push("audit: another bound on what is kept".to_owned());
+    }
+    if old.metrics != new.metrics {
+        found.push("metrics: asked for elsewhere, from the next start of spa-server on".to_owned());
     }
     services(&old.services, &new.services, &mut found);
     sequences(&old.sequences, &new.sequences, &mut found);

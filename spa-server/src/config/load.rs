@@ -10,7 +10,9 @@ use super::finding::Finding;
 use super::findings::Findings;
 use super::raw::{RawConfig, RawTcpWrappers, Text};
 use super::source::Source;
-use super::{Config, TcpWrappers, gateway, listen, lock_out, nftables, read, scan_guard, sequence, service};
+use super::{
+    Config, TcpWrappers, gateway, listen, lock_out, log, metrics, nftables, read, scan_guard, sequence, service,
+};
 
 impl Config {
     /// Reads and checks a file: what was meant and the warnings about it.
@@ -67,10 +69,14 @@ fn meaning(raw: &RawConfig, users: Option<&[String]>, findings: &mut Findings<'_
     let sequences = sequence::sequences(&raw.sequence, &taken, findings);
     Config {
         host: gateway::host(&raw.gateway, findings),
+        sandbox_required: raw.sandbox.required.unwrap_or(false),
         lock_out: lock_out::lock_out(&raw.lock_out, &raw.service, findings),
         nftables: nftables::named_chain(raw, findings),
         tcp_wrappers: tcp_wrappers(&raw.tcp_wrappers, findings),
         guard: scan_guard::guard(raw, &services, &sequences, findings),
+        log: log::log(raw, findings),
+        audit: log::audit(raw, findings),
+        metrics: metrics::metrics(raw, findings),
         listen,
         services,
         sequences,

@@ -24,6 +24,8 @@ pub fn items(list: &Texts) -> &[Text] {
 pub struct RawConfig {
     /// `[gateway]`
     pub gateway: RawGateway,
+    /// `[sandbox]`
+    pub sandbox: RawSandbox,
     /// `[listen]`
     pub listen: RawListen,
     /// `[lock-out]`
@@ -38,6 +40,32 @@ pub struct RawConfig {
     pub sequence: Vec<Spanned<RawSequence>>,
     /// `[scan-guard]`
     pub scan_guard: Option<Spanned<RawScanGuard>>,
+    /// `[log]`
+    pub log: RawLog,
+    /// `[audit]`
+    pub audit: RawAudit,
+    /// `[metrics]`
+    pub metrics: Option<Spanned<RawMetrics>>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawLog {
+    /// `text`, `json` or `journal`; text unless written.
+    pub format: Option<Text>,
+    /// info unless written.
+    pub level: Option<Text>,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawAudit {
+    /// 16MiB unless written.
+    pub file_size: Option<Text>,
+    /// 16 unless written.
+    pub files: Option<Spanned<i64>>,
 }
 
 /// `[gateway]`
@@ -46,6 +74,14 @@ pub struct RawConfig {
 pub struct RawGateway {
     /// What invites say.
     pub host: Option<Text>,
+}
+
+/// `[sandbox]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawSandbox {
+    /// Whether a start without all of it is refused.
+    pub required: Option<bool>,
 }
 
 /// `[listen]`
@@ -187,4 +223,14 @@ pub struct RawScanGuard {
     pub bans_a_minute: Option<Spanned<i64>>,
     /// 1000 unless written.
     pub bans_at_once: Option<Spanned<i64>>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default, expecting = "a table")]
+pub struct RawMetrics {
+    /// Address and port; or the socket.
+    pub listen: Option<Text>,
+    /// A path.
+    pub socket: Option<Text>,
 }

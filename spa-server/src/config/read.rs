@@ -53,13 +53,17 @@ fn fit(mut tree: Spanned<DeTable<'_>>, source: &str, findings: &mut Findings<'_>
 }
 
 /// Tables that must stand alone, and those of which there may be many. serde would take a list in place of the former.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 10] = [
     "gateway",
+    "sandbox",
     "listen",
     "lock-out",
     "nftables",
     "tcp-wrappers",
     "scan-guard",
+    "log",
+    "audit",
+    "metrics",
 ];
 const LISTS: [&str; 2] = ["service", "sequence"];
 
@@ -206,6 +210,12 @@ fn example(key: &str, tables: &[String]) -> Option<&'static str> {
         "chain" => "\"INPUT\"",
         "table" => "\"inet filter\"",
         "mode" => "\"report\"",
+        "format" => "\"text\"",
+        "level" => "\"info\"",
+        "file-size" => "\"16MiB\"",
+        "files" => "16",
+        "listen" => "\"127.0.0.1:9798\"",
+        "socket" => "\"/run/spa/metrics.sock\"",
         "decoys" => "[\"tcp/23\"]",
         "forget" => "\"2m\"",
         "ban-for" => "\"1h\"",
@@ -303,9 +313,9 @@ mod tests {
         always_allow = []`
             error unknown-key 3:1 always_allow is no key of [lock-out] -> always-allow
         `host = "gw"`
-            error unknown-key 2:1 host is no key of server.toml -> one of gateway, listen, lock-out, nftables, tcp-wrappers, service, sequence, scan-guard
+            error unknown-key 2:1 host is no key of server.toml -> one of gateway, sandbox, listen, lock-out, nftables, tcp-wrappers, service, sequence, scan-guard, log, audit, metrics
         `["\u001b"]`
-            error unknown-key 2:2 \u{1b} is no key of server.toml -> one of gateway, listen, lock-out, nftables, tcp-wrappers, service, sequence, scan-guard
+            error unknown-key 2:2 \u{1b} is no key of server.toml -> one of gateway, sandbox, listen, lock-out, nftables, tcp-wrappers, service, sequence, scan-guard, log, audit, metrics
         "#);
     }
 
@@ -399,7 +409,7 @@ mod tests {
         let source = "colour = 1\n[listen]\nports = [0, \"1\"]\nhue = 2\n[[service]]\nname = \"A\"\nprots = []\n\
                       protect = 1\n[[service]]\nname = \"b\"\nbackends = [\"pf\"]\n";
         insta::assert_snapshot!(told(source), @r#"
-        error unknown-key 1:1 colour is no key of server.toml -> one of gateway, listen, lock-out, nftables, tcp-wrappers, service, sequence, scan-guard
+        error unknown-key 1:1 colour is no key of server.toml -> one of gateway, sandbox, listen, lock-out, nftables, tcp-wrappers, service, sequence, scan-guard, log, audit, metrics
         error bad-listen-port 3:10 0 is no port -> a number from 1 to 65535, such as 62201
         error wrong-type 3:13 ports takes a number without quotes; this is of type string -> ports = [62201]
         error unknown-key 4:1 hue is no key of [listen] -> one of interfaces, ports

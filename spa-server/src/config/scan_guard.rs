@@ -249,7 +249,7 @@ fn warn_idle(typed: &RawScanGuard, findings: &mut Findings<'_>) {
     }
 }
 
-fn number<T: TryFrom<i64>>(
+pub(super) fn number<T: TryFrom<i64>>(
     typed: Option<&Spanned<i64>>,
     key: &str,
     least: i64,

@@ -87,6 +87,8 @@ impl fmt::Display for Template {
         write!(f, "{NO_WAY_BACK}allow-no-way-back = {}\n{KEEP_DOORS}", self.no_way_back)?;
         f.write_str(NFTABLES)?;
         f.write_str(SCAN_GUARD)?;
+        f.write_str(LOG)?;
+        f.write_str(METRICS)?;
         let texts = self.services.iter().map(service_text).enumerate();
         texts
             .map(|(n, text)| if n == 0 { text } else { uncommented(&text) })
@@ -185,6 +187,23 @@ const SCAN_GUARD: &str = r#"
 # [scan-guard]
 # mode = "report"
 # decoys = ["tcp/23"]
+"#;
+
+const LOG: &str = r#"
+# Logs go to stderr as text; "json" writes one object a line, "journal" speaks to journald, with fields. The audit log, who
+# could reach what and when, is kept in so many files of this size: read docs/audit.md.
+# [log]
+# format = "text"
+# level = "info"
+# [audit]
+# file-size = "16MiB"
+# files = 16
+"#;
+
+const METRICS: &str = r#"
+# Counters for Prometheus, to this host alone: at a loopback address, or a socket = "/run/spa/metrics.sock".
+# [metrics]
+# listen = "127.0.0.1:9798"
 "#;
 
 const BACKENDS: &str = r#"# What makes a grant real: "iptables", "nftables", "tcp-wrappers", "command", any mix.

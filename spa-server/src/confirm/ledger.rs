@@ -1,4 +1,4 @@
-//! Where a configuration's record lies: one file below state/, replaced in one step, and a lock beside it.
+//! Where a configuration's record lies: one file in the firewall process's own folder, replaced in one step, and a lock beside it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +12,7 @@ use spa_keys::{Failure, Fault, LoadError, Paths};
 use tracing::warn;
 
 use super::record::Record;
+use crate::backend::place::{self, create_folder};
 
 /// How long a command waits for another one; the longest that holds the lock is one that puts rules back.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +97,9 @@ impl Ledger {
     /// [`FileError::Busy`] when somebody else holds it for longer than `patience`, or what the system said.
     pub fn lock(&self, patience: Duration) -> Result<Held, FileError> {
         for folder in [self.folder.parent(), Some(&self.folder)].into_iter().flatten() {
-            file::create_dir(folder, 0o700)?;
+            if !folder.is_dir() {
+                create_folder(folder, 0o700).map_err(|error| FileError::io(folder, "make", error))?;
+            }
         }
         let lock = Lock::take(&self.folder.join(".lock"), patience)?;
         Ok(Held { _lock: lock })
@@ -109,7 +112,7 @@ impl Ledger {
     /// When it cannot be written; what was remembered before stays.
     pub fn write(&self, _held: &Held, record: &Record) -> Result<(), FileError> {
         let text = serde_json::to_vec(record).unwrap_or_default();
-        file::replace(&self.file, &text, 0o600)
+        place::keep(&self.file, text).map_err(|error| FileError::io(&self.file, "write", error))
     }
 
     /// Changes the record under the lock.
@@ -169,7 +172,7 @@ pub fn forget_all(paths: &Paths) -> Result<(), Failure> {
 }
 
 fn folder(paths: &Paths) -> PathBuf {
-    from_root(&paths.state).join("config")
+    from_root(&paths.firewall).join("config")
 }
 
 /// The same name for the same file, wherever a command was typed; the file itself may be a link or not be there.

@@ -14,10 +14,12 @@ use spa_keys::units::format_time;
 use tracing::info;
 
 use super::Daemon;
+use super::audit::Ending;
 use crate::clock;
 use crate::control::{ControlError, Reply, Request};
 use crate::grant::{Grant, GrantKey};
 use crate::journal::RecordState;
+use crate::metrics;
 use crate::netlink::link::links_up;
 use crate::refusals::Reason;
 
@@ -35,6 +37,7 @@ struct CloseParameters {
 #[serde(deny_unknown_fields)]
 struct ExplainParameters {
     count: Option<usize>,
+    client: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -45,8 +48,8 @@ struct LastKnocksParameters {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ResetParameters {
-    key: String,
+pub(super) struct KeyParameters {
+    pub(super) key: String,
 }
 
 impl Daemon {
@@ -67,10 +70,12 @@ impl Daemon {
             "spa.Undo" => read(parameters).and_then(|asked| self.undo(&asked)),
             "spa.Bans" => Ok(self.list_bans()),
             "spa.Unban" => read(parameters).and_then(|asked| self.unban(&asked, uid)),
+            metrics::METHOD => Ok(self.metrics()),
             "spa.Grants" => Ok(self.list_grants()),
             "spa.Explain" => read(parameters).map(|asked| self.explain(&asked)),
             "spa.Close" => read(parameters).and_then(|asked| self.close_grants(&asked, uid)),
             "spa.LastKnocks" => read(parameters).and_then(|asked| self.last_knocks(&asked)),
+            "spa.Record" => read(parameters).and_then(|asked| self.key_record(&asked)),
             "spa.LoadIdentities" => self.load_identities(uid),
             "spa.ResetReplay" => read(parameters).and_then(|asked| self.reset_replay(&asked, uid)),
             other => Err(ControlError::unknown_method(other)),
@@ -79,7 +84,8 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&mut self) -> Value {
+        let (backends, changed) = self.partner.states();
         let now = clock::now();
         let counts = self.keys.counts(now.wall);
         let counters = self.capture.counters();
@@ -89,9 +95,9 @@ impl Daemon {
             "started": format_time(self.started),
             "dry_run": self.dry_run,
             "gateway": self.fingerprints(),
-            "config": self.config_state(),
+            "config": self.config_state(changed),
             "interfaces": self.interface_states(),
-            "backends": self.doors.states(),
+            "backends": backends,
             "record": self.record_state(now.uptime),
             "clock": { "synchronised": clock::is_synchronised(), "warning": self.clock_warning() },
             "clients": {
@@ -104,35 +110,39 @@ impl Daemon {
                 "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
             },
             "forwarded": load(&counters.forwarded),
+            "audit": self.audit_state(),
         });
         // Off unless written: their keys are there with them.
-        let more = [("scans", self.scans()), ("sequences", self.sequence_state())];
+        let more = [
+            ("scans", self.scans()),
+            ("sequences", self.sequence_state()),
+            ("metrics", self.exporter_state()),
+        ];
         for (key, facts) in more.into_iter().filter_map(|(key, facts)| Some((key, facts?))) {
             status[key] = facts;
         }
         status
     }
 
-    fn config_state(&self) -> Value {
-        let changed = || self.loaded.has_changed(&self.paths.config);
-        let (state, note) = match (&self.loaded.rejected, self.unconfirmed()) {
+    fn config_state(&self, changed: bool) -> Value {
+        let (state, note) = match (&self.loaded.rejected, self.unconfirmed(changed)) {
             (_, Some(note)) => ("unconfirmed", Some(note)),
             (Some(why), None) => ("rejected", Some(why.clone())),
-            (None, None) if changed() => ("changed", Some("the file is not the one that is in force".into())),
+            (None, None) if changed => ("changed", Some("the file is not the one that is in force".into())),
             (None, None) => ("current", None),
         };
         json!({ "loaded": format_time(self.loaded.at), "state": state, "note": note })
     }
 
     /// Until when, and what else there is to know of the file.
-    fn unconfirmed(&self) -> Option<String> {
+    fn unconfirmed(&self, changed: bool) -> Option<String> {
         let now = clock::now();
         let until = format_time(now.wall.saturating_add(self.trial.left(now.uptime)?));
         let mut note = format!("until {until}, then the confirmed copy comes back; to keep it: spa-server confirm");
         if let Some(why) = &self.loaded.rejected {
             // Writing to a String cannot fail.
             let _ = write!(note, "; a later file was rejected: {why}");
-        } else if self.loaded.has_changed(&self.paths.config) {
+        } else if changed {
             note.push_str("; the file is not the one that is in force");
         }
         Some(note)
@@ -197,12 +207,16 @@ impl Daemon {
             "since": format_time(grant.since),
             "until": format_time(now.wall.saturating_add(remaining)),
             "remaining_s": remaining.as_secs(),
-            "backends": self.doors.names(&key.service),
+            "backends": self.partner.names(&key.service),
         })
     }
 
     fn explain(&self, asked: &ExplainParameters) -> Value {
-        let refused: Vec<_> = self.refusals.newest(asked.count.unwrap_or(EXPLAINED)).collect();
+        let most = asked.count.unwrap_or(EXPLAINED);
+        let refused: Vec<_> = match &asked.client {
+            Some(client) => self.refusals.newest_of(client, most).collect(),
+            None => self.refusals.newest(most).collect(),
+        };
         json!({ "refused": refused })
     }
 
@@ -221,7 +235,7 @@ impl Daemon {
             return Err(ControlError::parameters("neither a client nor an address is named"));
         }
         info!(uid, client = asked.client, address = ?asked.address, service = asked.service, "close, by command");
-        let ended = self.end_grants("closed by command", |grant_key, _| {
+        let ended = self.end_grants(Ending::by_command(uid), |grant_key, _| {
             key.is_none_or(|key| grant_key.client == Some(key))
                 && asked.address.is_none_or(|address| address.contains(&grant_key.address))
                 && asked
@@ -252,7 +266,7 @@ impl Daemon {
         Ok(json!({ "knocks": knocks, "since": since.map(format_time) }))
     }
 
-    fn reset_replay(&mut self, asked: &ResetParameters, uid: u32) -> Reply {
+    fn reset_replay(&mut self, asked: &KeyParameters, uid: u32) -> Reply {
         let key = text::public_key(&asked.key).map_err(|error| ControlError::parameters(error.to_string()))?;
         self.journal
             .reset(&key)
@@ -263,6 +277,7 @@ impl Daemon {
             client = self.name_of(&key),
             "the replay record was reset, by command"
         );
+        self.audit_command("reset-replay", uid, self.name_of(&key));
         Ok(json!({}))
     }
 }

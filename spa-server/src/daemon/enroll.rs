@@ -10,6 +10,8 @@ use spa_proto::{Act, Code, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
 use tracing::{error, info, warn};
 
 use super::Daemon;
+use crate::audit::Event;
+use crate::audit::event::told;
 use crate::refusals::{Reason, Refused};
 
 /// Under which invite an enroll came, when and from where.
@@ -109,6 +111,12 @@ impl Daemon {
         let fingerprint = spa_keys::text::fingerprint(&enrollment.public_key);
         let verb = self.verb("enrolled", "would enroll");
         info!(client = name, %source, label, key = fingerprint, "{verb}");
+        self.audit(Event::Enrolled {
+            client: name.to_owned(),
+            key: fingerprint,
+            source,
+            label: told(&label),
+        });
         if !self.dry_run {
             self.write_enrolled(&visit.invite, enrollment, at);
         }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::Daemon;
+use crate::audit::Event;
 use crate::backend::existing::listeners;
 use crate::backend::families;
 use crate::backend::iptables::saved_nat;
@@ -149,7 +150,8 @@ impl Daemon {
         let decoys: Vec<u16> = guard
             .filter(|_| !self.dry_run)
             .map_or(Vec::new(), |guard| guard.decoys.clone());
-        for (port, error) in self.guard.decoys.set(&decoys, &self.guard.patrol) {
+        let Self { guard, partner, .. } = self;
+        for (port, error) in guard.decoys.set(&decoys, &guard.patrol, |port| partner.decoy(port)) {
             error!(
                 port,
                 "tcp/{port} is no decoy: {error}; whoever serves there is not hindered"
@@ -163,7 +165,7 @@ impl Daemon {
     /// Takes up the bans that are in force by what the backends hold. An end that no backend knows is on disk.
     pub(super) fn take_over_bans(&mut self) {
         let (now, ends) = (clock::uptime(), Ends::load(&ends::file(&self.paths), &self.boot_id));
-        for ShutOut { network, remaining } in self.doors.bans() {
+        for ShutOut { network, remaining } in self.partner.bans() {
             let end = remaining
                 .map(|remaining| now + remaining)
                 .or_else(|| ends.end(&network));
@@ -255,7 +257,7 @@ impl Daemon {
             network: ban.source,
             remaining: ban.end.saturating_sub(clock::uptime()),
         };
-        if self.doors.ban(&banned).is_err() {
+        if self.partner.ban(&banned).is_err() {
             // Reported; what did not work is tried again by the next look.
             warn!(source = %ban.source, "not shut out everywhere");
         }
@@ -263,11 +265,12 @@ impl Daemon {
         self.keep_bans();
     }
 
-    fn say_ban(&self, sighting: &Sighting, until: UnixTime) {
+    fn say_ban(&mut self, sighting: &Sighting, until: UnixTime) {
         let verb = if self.dry_run { "would be shut out" } else { "shut out" };
         let (source, until) = (sighting.source, format_time(until));
         let (ports, probes) = (tell::ports(sighting), tell::probes(sighting));
         warn!(%source, ports, probes, touches = sighting.touches, until, "{verb}: it scans");
+        self.audit(Event::Banned { source, until, ports });
     }
 
     fn say_scan(&mut self, sighting: &Sighting, what: &str) {
@@ -297,16 +300,18 @@ impl Daemon {
         }
         for source in self.guard.bans.expire(now) {
             // Reported; the kernel has ended it already where it can.
-            let _ = self.doors.unban(source);
+            let _ = self.partner.unban(source);
             self.guard.unsaved = true;
             info!(%source, "let in again: its time is over");
+            let why = "its time is over".to_owned();
+            self.audit(Event::Unbanned { source, why });
         }
         if self.guard.host.slow.is_none_or(|last| last + HOST_EVERY <= now) {
             self.look_around(now);
         }
         self.review_bans();
         let wanted = self.banned(now);
-        self.doors.check_bans(&wanted);
+        self.partner.check_bans(&wanted);
         self.keep_bans();
     }
 
@@ -316,9 +321,13 @@ impl Daemon {
         self.guard.patrol.with(|post| post.judge.clear(network));
         for source in &lifted {
             // Reported; the next look tries again.
-            let _ = self.doors.unban(*source);
+            let _ = self.partner.unban(*source);
             self.guard.unsaved = true;
             info!(%source, "let in again: {why}");
+            self.audit(Event::Unbanned {
+                source: *source,
+                why: why.to_owned(),
+            });
         }
         if !lifted.is_empty() {
             self.keep_bans();

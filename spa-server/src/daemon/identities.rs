@@ -22,6 +22,7 @@ impl Daemon {
             identities = held.join(", "),
             "the gateway's identities were loaded, by command"
         );
+        self.audit_command("load-identities", uid, Some(held.join(", ")));
         Ok(json!({ "gateway": held.into_iter().map(Value::from).collect::<Vec<_>>() }))
     }
 

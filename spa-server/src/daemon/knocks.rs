@@ -8,6 +8,7 @@ use spa_proto::{Act, Address, Datagram, Knock, Moment, PublicKey, Refusal, Reque
 use tracing::warn;
 
 use super::Daemon;
+use crate::audit::How;
 use crate::backend::Door;
 use crate::capture::Candidate;
 use crate::clock;
@@ -17,8 +18,17 @@ use crate::refusals::{Reason, Refused};
 
 /// What is to be done once the record is durable.
 pub(super) enum Action {
-    Open { who: Who, door: Door, end: Duration },
-    Close { who: Who, door: Door },
+    Open {
+        who: Who,
+        door: Door,
+        end: Duration,
+        is_renewed: bool,
+    },
+    Close {
+        who: Who,
+        door: Door,
+        how: How,
+    },
 }
 
 /// Whose act it is, for the log.
@@ -28,6 +38,17 @@ pub(super) struct Who {
     pub(super) key: PublicKey,
     pub(super) source: SocketAddr,
     pub(super) address: IpAddr,
+}
+
+impl Who {
+    /// The grant of this client for this address.
+    pub(super) fn grant(&self, service: &str) -> GrantKey {
+        GrantKey {
+            client: Some(self.key),
+            address: self.address,
+            service: service.into(),
+        }
+    }
 }
 
 /// Everything that one commit makes durable, and how to take it back.
@@ -75,6 +96,7 @@ impl Daemon {
             payload,
         };
         let knock = self.gateway.handle(now, &datagram, &mut self.keys, &mut self.journal)?;
+        self.observed.knock(knock.request().timestamp, now.wall);
         self.let_in(source.ip().to_canonical().into(), "a valid knock came from there");
         Ok(knock)
     }
@@ -198,6 +220,9 @@ impl Daemon {
                 && before.as_ref() != self.grants.get(&key)
             {
                 self.owe_grant(&key);
+                if before.as_ref().is_some_and(|before| before.end.is_some()) {
+                    self.audit_ended(&key, How::NotRecorded);
+                }
                 shut.extend(
                     before
                         .filter(|before| before.end.is_some())

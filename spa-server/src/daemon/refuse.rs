@@ -40,6 +40,7 @@ impl Daemon {
     /// Counts, keeps and logs a refusal.
     pub(super) fn refused(&mut self, refused: Refused) {
         self.log_limit.log(&refused, clock::uptime());
+        self.audit_refused(&refused);
         self.refusals.add(refused);
     }
 

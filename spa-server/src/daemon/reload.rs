@@ -1,7 +1,6 @@
 //! Another configuration, other clients: built beside the old, swapped only when all of it is good.
 
 use std::fmt;
-use std::path::Path;
 
 use spa_keys::directory::{ClientState, ClientView, Kind, Reload};
 use spa_keys::gateway::GatewayKey;
@@ -11,27 +10,20 @@ use tracing::{error, info, warn};
 
 use super::sequences::Prepared;
 use super::{Daemon, Loaded, start};
-use crate::backend::BackendError;
+use crate::audit::event::told as audited;
+use crate::audit::{Event, How};
 use crate::capture::Capture;
 use crate::clock;
-use crate::config::{Config, Finding, Source, changes};
+use crate::config::{Config, Finding, changes};
 use crate::confirm::Intent;
-use crate::doors::Doors;
+use crate::firewall::Refused;
+use crate::firewall::message::Which;
 use crate::grant::{Grant, GrantKey};
 use crate::sequences::Sequences;
 
 impl Loaded {
-    pub(super) fn of(source: &Source, at: UnixTime) -> Self {
-        Self {
-            at,
-            source: source.clone(),
-            rejected: None,
-        }
-    }
-
-    /// Whether the file is another than the one in force.
-    pub(super) fn has_changed(&self, file: &Path) -> bool {
-        std::fs::read(file).unwrap_or_default() != self.source.text.as_bytes()
+    pub(super) const fn at(at: UnixTime) -> Self {
+        Self { at, rejected: None }
     }
 }
 
@@ -54,9 +46,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl From<BackendError> for Refusal {
-    fn from(error: BackendError) -> Self {
-        Self::Failure(start::failure(error))
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Findings(findings) => Self::Findings(findings),
+            other => Self::Failure(other.into()),
+        }
     }
 }
 
@@ -69,19 +64,27 @@ impl Daemon {
 
     /// The same for whoever wants to know what came of it: what differs now, and the warnings about it.
     pub(super) fn load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
+        self.notify.reloading(clock::monotonic());
+        let on_trial = matches!(intent, Intent::Trial(_));
         let outcome = self.try_load(intent);
+        self.notify.reloaded();
         match &outcome {
-            Ok(_) => info!("the new configuration is in force"),
+            Ok((changes, _)) => {
+                info!("the new configuration is in force");
+                self.audit_loaded(changes, on_trial);
+            }
             Err(why) => {
                 error!("the new configuration is rejected, the old one stays in force: {why}");
-                self.loaded.rejected = Some(why.to_string());
+                let why = why.to_string();
+                self.audit(Event::Rejected { why: audited(&why) });
+                self.loaded.rejected = Some(why);
             }
         }
         outcome
     }
 
     fn try_load(&mut self, intent: Intent<'_>) -> Result<(Vec<String>, Vec<Finding>), Refusal> {
-        let source = Source::read(&self.paths.config).map_err(Refusal::Findings)?;
+        let source = self.partner.read(Which::File)?;
         let (config, warnings) = Config::from_source(&self.paths.config, &source).map_err(Refusal::Findings)?;
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
@@ -90,8 +93,8 @@ impl Daemon {
         self.refuse_unusable(&config)?;
         let changes = changes(&self.config, &config);
         self.put_in_force(config, Some(identities))?;
-        self.loaded = Loaded::of(&source, clock::wall());
-        if self.remember_loaded(&source, intent) {
+        self.loaded = Loaded::at(clock::wall());
+        if self.remember_loaded(intent) {
             return Ok((changes, warnings));
         }
         // Undone or taken back by another process while it was loaded here.
@@ -100,30 +103,33 @@ impl Daemon {
         Err(Refusal::Failure(Failure::new(Exit::Failed, what)))
     }
 
-    /// Everything by the new configuration, or everything by the old one. Without identities the old ones stay.
+    /// Everything by the new configuration, which the partner has read last, or everything by the old one. Without
+    /// identities the old ones stay.
     pub(super) fn put_in_force(&mut self, config: Config, identities: Option<GatewayKey>) -> Result<(), Refusal> {
-        let doors = self.protect_anew(&config)?;
+        // The new rules over the old ones; on failure the old ones are there again.
+        self.partner.stage()?;
         let (gateway, capture) = match self.capture_anew(&config, identities) {
             Ok(built) => built,
             Err(why) => {
-                self.put_rules_back();
+                self.partner.abort();
                 return Err(why);
             }
         };
         let prepared = match self.prepare_sequences(&config) {
             Ok(prepared) => prepared,
             Err(why) => {
-                self.put_rules_back();
+                self.partner.abort();
                 return Err(why);
             }
         };
         self.take_gateway(gateway);
+        start::follow_log(&config);
         // By the old backends, which know how such a service's doors and connections are ended.
-        self.end_grants("its service is gone", |key, _| {
+        self.end_grants(How::ServiceGone, |key, _| {
             !config.services.iter().any(|service| service.name == key.service)
         });
-        let old = std::mem::replace(&mut self.config, config);
-        self.doors = doors;
+        self.partner.commit(&config)?;
+        self.config = config;
         if let Some(capture) = capture {
             self.interfaces
                 .retain(|name, _| self.config.listen.interfaces.contains(name));
@@ -132,34 +138,13 @@ impl Daemon {
         let addresses = start::listen(&self.config).addresses;
         self.sequences.take(prepared, addresses);
         self.refresh_addresses();
-        self.watch_tables();
         self.review_grants();
         self.configure_guard();
         let openings = self.openings();
-        if let Err(error) = self.doors.reconcile(&openings) {
+        if let Err(error) = self.partner.reconcile(&openings) {
             warn!("doors may be shut that should be open: {error}");
         }
-        drop(old);
         Ok(())
-    }
-
-    /// The new rules over the old ones; on failure the old ones again.
-    fn protect_anew(&mut self, config: &Config) -> Result<Doors, Refusal> {
-        if self.dry_run {
-            return Ok(Doors::recording(config));
-        }
-        let mut doors = Doors::new(config, &self.paths)?;
-        if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
-            self.put_rules_back();
-            return Err(error.into());
-        }
-        Ok(doors)
-    }
-
-    fn put_rules_back(&mut self) {
-        if let Err(worse) = self.doors.protect() {
-            error!("the old rules could not be put back: {worse}");
-        }
     }
 
     /// New identities in the old threads; new threads only for other interfaces or ports.
@@ -203,10 +188,6 @@ impl Daemon {
         prepared.map_err(|error| Refusal::Failure(start::no_thread(&error)))
     }
 
-    fn watch_tables(&mut self) {
-        self.watches.tables = start::watch_tables(&self.doors);
-    }
-
     /// Something in clients.d or invites.d has changed.
     pub(super) fn on_folders(&mut self) {
         let changes = self.watches.folders.get_mut().drain().unwrap_or_else(|error| {
@@ -217,9 +198,12 @@ impl Daemon {
             }
         });
         match self.keys.apply(&changes) {
-            Ok(outcomes) => outcomes
-                .iter()
-                .for_each(|(kind, stem, outcome)| self.say_reloaded(*kind, stem, *outcome)),
+            Ok(outcomes) => {
+                for (kind, stem, outcome) in &outcomes {
+                    self.say_reloaded(*kind, stem, *outcome);
+                    self.audit_file(*kind, stem, *outcome);
+                }
+            }
             Err(error) => error!("clients.d could not be read again, what was known stays: {error}"),
         }
         self.review_grants();
@@ -260,7 +244,7 @@ impl Daemon {
             .map(|(key, _)| key.clone())
             .collect();
         if !unwanted.is_empty() {
-            self.end_grants("it is not allowed any more", |key, _| unwanted.contains(key));
+            self.end_grants(How::NotAllowed, |key, _| unwanted.contains(key));
         }
         self.shorten_grants();
     }
@@ -288,6 +272,7 @@ impl Daemon {
         for (key, end) in shortened {
             if let Some(door) = self.grants.shorten(&key, end) {
                 self.owe_grant(&key);
+                self.audit_shortened(&key);
                 self.shut(&door);
             }
         }

@@ -57,7 +57,7 @@ impl Daemon {
 
     /// `spa-server bans`.
     pub(super) fn list_bans(&mut self) -> Value {
-        let (now, backends, told) = (clock::now(), self.doors.banning(), self.guard.told());
+        let (now, backends, told) = (clock::now(), self.partner.banning(), self.guard.told());
         let ban = |Ban { source, end }: Ban| {
             let remaining = end.saturating_sub(now.uptime);
             let scan = told.iter().rev().find(|told| told.sighting.source == source);
@@ -80,6 +80,7 @@ impl Daemon {
             _ => return Err(ControlError::parameters("a network is named, or all are meant")),
         };
         info!(uid, network = ?asked.network, all = asked.all, "unban, by command");
+        self.audit_command("unban", uid, asked.network.map(|network| network.to_string()));
         let lifted: usize = networks.into_iter().map(|net| self.let_in(net, "by command")).sum();
         Ok(json!({ "lifted": lifted }))
     }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::Daemon;
+use crate::audit::How;
 use crate::backend::existing::listeners;
 use crate::backend::{Door, Opening};
 use crate::capture::Interface;
@@ -144,6 +145,10 @@ impl SequenceWatch {
     /// Whether every interface has been tried.
     pub(super) fn is_ready(&self, interfaces: usize) -> bool {
         self.probes.is_none() || self.interfaces.len() == interfaces
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.probes.as_ref().is_none_or(Probes::is_alive)
     }
 
     /// When to look again.
@@ -280,6 +285,7 @@ impl Daemon {
         key: &GrantKey,
         before: Option<Grant>,
     ) {
+        let is_renewed = before.as_ref().is_some_and(|before| before.end.is_some());
         let committed = self.journal.commit();
         self.sequences.look_for(now.wall);
         if let Err(error) = committed {
@@ -297,10 +303,11 @@ impl Daemon {
                 let verb = if self.dry_run { "would open" } else { "opened" };
                 let (via, address, service, opened) = (kind.marked(), key.address, &key.service, door.opened);
                 info!(sequence, %source, %address, service, %opened, until, "{verb} by {via}");
+                self.audit_sequence(sequence, kind, source.ip(), key, end, is_renewed);
             }
             Err(error) => {
                 self.refuse_sequence(now, sequence, source, Reason::Backend, &error);
-                self.end_grants("it could not be opened", |ended, _| ended == key);
+                self.end_grants(How::NotOpened, |ended, _| ended == key);
             }
         }
     }
@@ -314,7 +321,7 @@ impl Daemon {
         };
         // Before the door opens: what a ban holds back would not come to it.
         self.let_in(door.opened, "it has a grant");
-        self.doors.open(&opening).map_err(|error| error.to_string())?;
+        self.partner.open(&opening).map_err(|error| error.to_string())?;
         Ok(end)
     }
 

@@ -8,12 +8,11 @@ use spa_proto::{Moment, PublicKey, UnixTime};
 
 use super::Daemon;
 use super::knocks::{Action, Batch, Who};
+use crate::audit::How;
 use crate::backend::Door;
-use crate::grant::{Grant, GrantKey, Terms};
+use crate::grant::{Grant, GrantKey, MOST_GRANTS, Terms};
+use crate::policy;
 use crate::refusals::Reason;
-
-/// The most grants of one client that are live or remembered: nobody makes the gateway's memory his own.
-const MOST_GRANTS: usize = 1024;
 
 impl Daemon {
     pub(super) fn stage_open(
@@ -32,8 +31,13 @@ impl Daemon {
         };
         let moved = self.grants.open(&key, &terms, timestamp, now.wall, now.uptime);
         let moved = moved.map_err(|_| older(service))?;
+        let is_renewed = moved.is_none() && before.as_ref().is_some_and(|before| before.end.is_some());
         if let Some(door) = moved {
-            batch.actions.push(Action::Close { who: who.clone(), door });
+            batch.actions.push(Action::Close {
+                who: who.clone(),
+                door,
+                how: How::Replaced,
+            });
         }
         let door = Door {
             service: service.into(),
@@ -43,6 +47,7 @@ impl Daemon {
             who: who.clone(),
             door,
             end: now.uptime + terms.duration,
+            is_renewed,
         });
         self.stage_grant(&key);
         batch.undo.push((key.clone(), before));
@@ -62,7 +67,11 @@ impl Daemon {
                     address: key.address,
                     ..who.clone()
                 };
-                batch.actions.push(Action::Close { who, door });
+                batch.actions.push(Action::Close {
+                    who,
+                    door,
+                    how: How::Roamed,
+                });
                 self.stage_grant(&key);
                 batch.undo.push((key, before));
             }
@@ -71,11 +80,7 @@ impl Daemon {
 
     /// The grant that is meant, and as it is now.
     fn place(&self, who: &Who, service: &str) -> Result<(GrantKey, Option<Grant>), (Reason, String)> {
-        let key = GrantKey {
-            client: Some(who.key),
-            address: who.address,
-            service: service.into(),
-        };
+        let key = who.grant(service);
         let before = self.grants.get(&key).cloned();
         if before.is_none() && self.grants.count_of(&who.key) >= MOST_GRANTS {
             return Err((Reason::Policy, format!("the client has {MOST_GRANTS} grants already")));
@@ -97,7 +102,11 @@ impl Daemon {
             .close(&key, timestamp, now.wall, now.uptime)
             .map_err(|_| older(service))?;
         if let Some(door) = door {
-            batch.actions.push(Action::Close { who: who.clone(), door });
+            batch.actions.push(Action::Close {
+                who: who.clone(),
+                door,
+                how: How::Closed,
+            });
         }
         self.stage_grant(&key);
         batch.undo.push((key, before));
@@ -107,13 +116,7 @@ impl Daemon {
     /// A grant never outlasts its client.
     pub(super) fn until_expiry(&self, client: &PublicKey, wall: UnixTime, duration: Duration) -> Duration {
         let expires = self.keys.client(client).and_then(ClientView::expires);
-        expires.map_or(duration, |expires| {
-            if expires > wall {
-                duration.min(expires.distance(wall))
-            } else {
-                Duration::ZERO
-            }
-        })
+        policy::until_expiry(expires, wall, duration)
     }
 
     /// Stages a grant as the table now has it.

@@ -1,31 +1,37 @@
 //! Startup, in its order: read, record, protect, open again what was open, listen.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use spa_keys::directory::{BrokenFile, KeyDirectory};
 use spa_keys::gateway::GatewayKey;
-use spa_keys::state::{GrantRow, StateError};
+use spa_keys::state::{GrantRow, StateError, StateLock};
 use spa_keys::{Exit, Failure};
 use spa_keys::{Paths, Watch};
 use spa_proto::{Gateway, Listen, Sieve, Windows};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::audit::Auditor;
 use super::{Accepted, Daemon, Loaded, QUEUE, Watches, upkeep};
+use crate::audit::How;
 use crate::backend::{Door, Opening};
 use crate::capture::Capture;
 use crate::clock;
-use crate::config::{Config, Finding, Source};
-use crate::confirm::start::Beginning;
-use crate::confirm::{Intent, Undoing};
-use crate::control::Control;
-use crate::doors::Doors;
+use crate::config::{Config, Finding};
+use crate::confirm::Intent;
+use crate::control::{Control, Listener};
+use crate::firewall::message::Begun;
+use crate::firewall::{Bell, Partner, Refused};
 use crate::grant::{GrantKey, Holder};
 use crate::journal::Journal;
+use crate::logging;
+use crate::metrics::{self, Observed};
 use crate::netlink::address::own_addresses;
 use crate::netlink::monitor::Monitor;
+use crate::notify::Notify;
 use crate::readable::Readable;
 use crate::refusals::Refusals;
 
@@ -44,19 +50,39 @@ impl From<Failure> for StartError {
     }
 }
 
+impl From<Refused> for StartError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Findings(findings) => Self::Config(findings),
+            other => Self::Failure(other.into()),
+        }
+    }
+}
+
 impl Daemon {
-    /// Starts everything, inside a tokio runtime. Nothing that could not be made safe is left running.
+    /// Starts everything, inside a tokio runtime. Nothing that could not be made safe is left running. `places` are the
+    /// options that name the files, from the root.
     ///
     /// # Errors
     ///
     /// [`StartError`] with what to try.
-    pub fn start(paths: Paths, dry_run: bool) -> Result<Self, StartError> {
+    pub fn start(paths: Paths, places: &[OsString], dry_run: bool) -> Result<Self, StartError> {
+        // Before anything is given up: nothing may connect later.
+        let notify = Notify::from_environment();
         let now = clock::now();
-        let Beginning { source, undoing, waits } = beginning(&paths, dry_run).map_err(StartError::Config)?;
+        // First: it is a child that must not inherit anything of what follows.
+        let (mut partner, bell) = partner(&paths, places, dry_run)?;
+        let Begun { source, undoing, waits } = partner.begin()?;
         let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
+        follow_log(&config);
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
+        let claimed = Claimed::claim(&paths, dry_run)?;
+        let (request_sender, requests) = mpsc::channel(16);
+        let exporter = config.metrics.as_ref();
+        let exporter = exporter.map(|metrics| metrics::bind(metrics, request_sender.clone()));
+        crate::privilege::give_up(&paths, config.sandbox_required)?;
         let identities = GatewayKey::load(&paths.gateway_key)
             .map_err(Failure::from)?
             .into_identities();
@@ -64,16 +90,11 @@ impl Daemon {
         let folders = watch_folders(&paths)?;
         let keys = KeyDirectory::load(&paths.clients, &paths.invites).map_err(Failure::from)?;
         keys.broken().for_each(|(.., broken)| say_broken(broken));
-        let mut journal = open_journal(&paths, &keys, dry_run, now.uptime)?;
-        let doors = if dry_run {
-            Doors::recording(&config)
-        } else {
-            Doors::new(&config, &paths).map_err(failure)?
-        };
+        let Claimed { lock, listener } = claimed;
+        let mut journal = open_journal(&paths, &keys, lock, now.uptime)?;
         let gateway = Gateway::new(Sieve::new(identities, listen(&config)));
         let (event_sender, events) = mpsc::channel(QUEUE);
-        make_run_folder(&paths.run)?;
-        let watches = watches(folders, &doors);
+        let watches = watches(folders, &partner, bell)?;
         let capture = Capture::start(
             &config.listen.interfaces,
             &config.listen.ports,
@@ -82,19 +103,20 @@ impl Daemon {
             Arc::default(),
         );
         let capture = capture.map_err(|error| no_thread(&error))?;
-        let (request_sender, requests) = mpsc::channel(16);
         let sequences = super::sequences::SequenceWatch::new(&mut journal);
+        let boot_id = clock::boot_id();
         let mut daemon = Self {
             dry_run,
             started: now.wall,
-            boot_id: clock::boot_id(),
-            loaded: Loaded::of(&source, now.wall),
+            auditor: Auditor::start(&config, &paths, &boot_id, dry_run, now),
+            boot_id,
+            loaded: Loaded::at(now.wall),
             trial: super::trial::Trial::new(&paths),
             keys,
             gateway,
             journal,
             grants: crate::grant::GrantTable::default(),
-            doors,
+            partner,
             refusals: Refusals::default(),
             codes: super::codes::Codes::default(),
             pins: super::pins::Pins::default(),
@@ -107,10 +129,13 @@ impl Daemon {
             event_sender,
             requests,
             control: None,
+            exporter: None,
+            observed: Observed::default(),
             watches,
             timers: upkeep::Timers::new(now.uptime),
             log_limit: super::refuse::LogLimit::default(),
             ready: false,
+            notify,
             config,
             paths,
         };
@@ -118,21 +143,22 @@ impl Daemon {
         daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.configure_guard();
         daemon.trial.expect(waits);
-        daemon.begin_with(undoing, &source);
-        daemon.control = daemon.listen_for_commands(request_sender)?;
+        daemon.exporter = exporter;
+        daemon.begin_with(undoing);
+        daemon.control = serve_commands(listener, &daemon.paths, request_sender)?;
         Ok(daemon)
     }
 
     /// The rules are in place: a change that was being undone is undone, and what is in force is remembered.
-    fn begin_with(&mut self, undoing: Option<Undoing>, source: &Source) {
-        match undoing.map(Undoing::finish) {
+    fn begin_with(&mut self, undoing: bool) {
+        match undoing.then(|| self.partner.finish_undo()) {
             // Tried again by the timer.
-            Some(Err(failure)) => {
-                error!("{}", failure.what);
+            Some(Err(why)) => {
+                error!("{why}");
                 self.watch_record();
             }
             Some(Ok(_)) | None => {
-                if !self.remember_loaded(source, Intent::Plain(None)) {
+                if !self.remember_loaded(Intent::Plain(None)) {
                     self.return_to_confirmed();
                 }
             }
@@ -140,7 +166,7 @@ impl Daemon {
     }
 
     /// Everything durable comes back: enrollments, grants; then the firewall is made to agree.
-    fn take_over(&mut self) -> Result<(), Failure> {
+    fn take_over(&mut self) -> Result<(), StartError> {
         if !self.dry_run {
             self.roll_forward();
             self.roll_pins_forward();
@@ -150,14 +176,14 @@ impl Daemon {
         } else {
             self.restore_grants()
         };
+        self.partner.stage()?;
+        self.partner.commit(&self.config)?;
         if self.dry_run {
             self.say_hidden();
         }
-        self.doors.protect().map_err(failure)?;
-        self.doors.self_test().map_err(failure)?;
         self.review_grants();
         let openings = self.openings();
-        self.doors.reconcile(&openings).map_err(failure)?;
+        self.partner.reconcile(&openings).map_err(failure)?;
         self.shut_overdue(&overdue);
         self.take_over_bans();
         self.say_clock();
@@ -171,7 +197,7 @@ impl Daemon {
             let (name, ports, backends) = (
                 &service.name,
                 ports.join(", "),
-                self.doors.names(&service.name).join(", "),
+                self.partner.names(&service.name).join(", "),
             );
             let verb = if service.protect {
                 "would hide"
@@ -196,18 +222,28 @@ impl Daemon {
             None => return Vec::new(),
         };
         let now = clock::uptime();
-        let mut overdue = Vec::new();
+        let (mut overdue, mut rebooted) = (Vec::new(), Vec::new());
         for row in rows {
             let end = self.durable_end(&row, now);
+            let is_live = row.end_boottime.is_some();
             let key = GrantKey {
                 client: row.client,
                 address: row.address,
                 service: row.service,
             };
-            if end.is_none() && row.end_boottime.is_some() && row.boot_id == self.boot_id {
-                overdue.push(key.clone());
+            match end {
+                None if is_live && row.boot_id == self.boot_id => overdue.push(key.clone()),
+                None if is_live => rebooted.push(key.clone()),
+                _ => {}
             }
-            self.grants.restore(key, (row.opened, row.since, row.changed), end, now);
+            self.grants
+                .restore(key.clone(), (row.opened, row.since, row.changed), end, now);
+            self.audit_restored(&key);
+        }
+        for key in rebooted {
+            // Or the next start would tell of it again.
+            self.owe_grant(&key);
+            self.audit_ended(&key, How::Reboot);
         }
         overdue
     }
@@ -216,6 +252,7 @@ impl Daemon {
     fn shut_overdue(&mut self, overdue: &[GrantKey]) {
         for key in overdue {
             self.owe_grant(key);
+            self.audit_ended(key, How::Expired);
             if let Some(door) = self.grants.get(key).map(|grant| grant.door(key)) {
                 self.shut(&door);
             }
@@ -251,50 +288,93 @@ impl Daemon {
         };
         self.grants.doors().map(opening).collect()
     }
+}
 
-    /// A dry run beside the daemon leaves the socket to it.
-    fn listen_for_commands(&self, requests: mpsc::Sender<crate::control::Request>) -> Result<Option<Control>, Failure> {
-        let path = self.paths.control_socket();
-        if self.dry_run && std::os::unix::net::UnixStream::connect(&path).is_ok() {
+/// What only one daemon has, and what is made while this process may still do so.
+struct Claimed {
+    /// None in a dry run, which takes no lock.
+    lock: Option<StateLock>,
+    /// None for a dry run beside the daemon.
+    listener: Option<Listener>,
+}
+
+impl Claimed {
+    fn claim(paths: &Paths, dry_run: bool) -> Result<Self, Failure> {
+        let lock = (!dry_run).then(|| StateLock::acquire(&paths.state)).transpose();
+        let lock = lock.map_err(|error| match error {
+            StateError::Locked(_) => Failure::new(Exit::Failed, error)
+                .hint("spa-server status")
+                .hint("spa-server run --dry-run"),
+            error => error.into(),
+        })?;
+        make_run_folder(&paths.run)?;
+        let path = paths.control_socket();
+        if dry_run && std::os::unix::net::UnixStream::connect(&path).is_ok() {
             warn!("the control socket stays with the daemon that runs; this dry run has none");
-            // The channel must stay open, or the loop would find it closed.
-            std::mem::forget(requests);
-            return Ok(None);
+            return Ok(Self { lock, listener: None });
         }
-        let control = Control::listen(&path, requests);
-        let control = control.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
-        Ok(Some(control))
+        let listener = Listener::bind(&path);
+        let listener = listener.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+        Ok(Self {
+            lock,
+            listener: Some(listener),
+        })
     }
 }
 
-/// A dry run leaves a change that waits as it is.
-fn beginning(paths: &Paths, dry_run: bool) -> Result<Beginning, Vec<Finding>> {
-    if dry_run {
-        Beginning::plain(paths)
-    } else {
-        Beginning::of(paths)
+/// The log as the configuration wants it; one that cannot be had is said in the one that is there.
+pub(super) fn follow_log(config: &Config) {
+    if let Err(error) = logging::follow(&config.log) {
+        warn!(
+            "the log cannot be told as {}, it stays as it was: {error}",
+            config.log.format
+        );
     }
 }
 
-fn open_journal(paths: &Paths, keys: &KeyDirectory, dry_run: bool, now: Duration) -> Result<Journal, Failure> {
+fn partner(paths: &Paths, places: &[OsString], dry_run: bool) -> Result<(Partner, Option<Bell>), Failure> {
     if dry_run {
+        return Ok((Partner::here(paths.clone()), None));
+    }
+    let cannot = |error| Failure::new(Exit::Failed, format!("the firewall process cannot be started: {error}"));
+    let (partner, bell) = Partner::start(places).map_err(cannot)?;
+    Ok((partner, Some(bell)))
+}
+
+fn serve_commands(
+    listener: Option<Listener>,
+    paths: &Paths,
+    requests: mpsc::Sender<crate::control::Request>,
+) -> Result<Option<Control>, Failure> {
+    let Some(listener) = listener else {
+        // The channel must stay open, or the loop would find it closed.
+        std::mem::forget(requests);
+        return Ok(None);
+    };
+    let path = paths.control_socket();
+    let control = Control::serve(listener, requests);
+    let control = control.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+    Ok(Some(control))
+}
+
+fn open_journal(
+    paths: &Paths,
+    keys: &KeyDirectory,
+    lock: Option<StateLock>,
+    now: Duration,
+) -> Result<Journal, Failure> {
+    let Some(lock) = lock else {
         return Ok(Journal::in_memory());
-    }
+    };
     let wait = keys.greatest_window().max(Windows::default().greatest()) * 2;
-    match Journal::open(&paths.state, now, wait) {
-        Ok((journal, None)) => Ok(journal),
-        Ok((journal, Some(why))) => {
-            error!(
-                wait_s = wait.as_secs(),
-                "{why}: everything is refused until a new record can be trusted"
-            );
-            Ok(journal)
-        }
-        Err(error @ StateError::Locked(_)) => Err(Failure::new(Exit::Failed, error)
-            .hint("spa-server status")
-            .hint("spa-server run --dry-run")),
-        Err(error) => Err(error.into()),
+    let (journal, missing) = Journal::open(&paths.state, lock, now, wait)?;
+    if let Some(why) = missing {
+        error!(
+            wait_s = wait.as_secs(),
+            "{why}: everything is refused until a new record can be trusted"
+        );
     }
+    Ok(journal)
 }
 
 pub(super) fn no_thread(error: &std::io::Error) -> Failure {
@@ -322,23 +402,17 @@ fn watch_folders(paths: &Paths) -> Result<Readable<Watch>, Failure> {
     Readable::new(folders).map_err(cannot)
 }
 
-fn watches(folders: Readable<Watch>, doors: &Doors) -> Watches {
-    Watches {
+fn watches(folders: Readable<Watch>, partner: &Partner, bell: Option<Bell>) -> Result<Watches, Failure> {
+    let cannot = |error| Failure::new(Exit::Failed, format!("the firewall process cannot be heard: {error}"));
+    Ok(Watches {
         folders,
-        tables: watch_tables(doors),
+        tables: bell.map(Readable::new).transpose().map_err(cannot)?,
+        partner: partner
+            .line()
+            .and_then(|line| line.map(Readable::new).transpose())
+            .map_err(cannot)?,
         addresses: watch(Monitor::addresses(), "address changes"),
-    }
-}
-
-/// What tells of changes of the rules, if they can be told.
-pub(super) fn watch_tables(doors: &Doors) -> Option<Readable<Monitor>> {
-    let tables = doors.tables();
-    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
-    if tables.is_empty() {
-        None
-    } else {
-        watch(Monitor::tables(&tables), "firewall changes")
-    }
+    })
 }
 
 /// A client's file that cannot be believed, and why.
@@ -360,7 +434,7 @@ fn watch(monitor: Result<Monitor, crate::netlink::NetlinkError>, what: &str) -> 
 
 /// Gone at reboot, so made at every start.
 fn make_run_folder(run: &Path) -> Result<(), Failure> {
-    spa_keys::file::create_dir(run, 0o755).map_err(Failure::from)
+    spa_keys::file::create_own_dir(run, 0o755).map_err(Failure::from)
 }
 
 /// A backend's failure for the command line.

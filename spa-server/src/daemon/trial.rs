@@ -1,7 +1,7 @@
 //! `apply`, and the change that undoes itself unless it is confirmed, as the daemon sees them.
 //!
-//! The armed process acts at the deadline; so does the daemon, should that process be gone. Never does the daemon wait
-//! for the ledger's lock in its loop for longer than [`PATIENCE`].
+//! The armed process acts at the deadline; so does the daemon, should that process be gone. The record is the firewall
+//! process's: it is asked, and never does the daemon's loop wait for the record's lock for longer than [`PATIENCE`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +14,15 @@ use tracing::{error, info, warn};
 
 use super::reload::Refusal;
 use super::{Daemon, Loaded};
+use crate::audit::Event;
 use crate::clock;
 use crate::config::{Config, Source};
 use crate::confirm::armed::OTHER_CONFIG;
 use crate::confirm::ledger::Stamp;
-use crate::confirm::start::say;
-use crate::confirm::{Intent, Ledger, Record, Undoing, Verdict, Why};
+use crate::confirm::{Intent, Ledger};
 use crate::control::{ControlError, Reply};
+use crate::firewall::Refused;
+use crate::firewall::message::{Undo, Waiting, Which};
 
 /// How long a request waits for the lock: commands hold it for milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -31,8 +33,11 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What the daemon knows of a change that waits to be confirmed.
 pub(super) struct Trial {
-    ledger: Ledger,
+    /// Which server.toml, from the root.
+    config: PathBuf,
     seen: Stamp,
+    /// Why it is not known whether a change waits; said once.
+    unknown: Option<String>,
     /// The change that waits, and when the daemon looks after it, on the clock of the boot.
     waits: Option<(String, Duration)>,
     /// When the way back to the confirmed configuration is tried again.
@@ -49,8 +54,9 @@ pub(super) struct ApplyParameters {
 impl Trial {
     pub(super) fn new(paths: &Paths) -> Self {
         Self {
-            ledger: Ledger::of(paths),
+            config: Ledger::of(paths).config,
             seen: None,
+            unknown: None,
             waits: None,
             returns: None,
         }
@@ -78,45 +84,57 @@ impl Trial {
         }
     }
 
-    fn follow(&mut self, record: &Record) {
-        let deadline = |pending: &crate::confirm::Pending| Duration::from_nanos(pending.deadline);
-        let waits = record.pending.as_ref();
-        self.waits = waits.map(|pending| (pending.nonce.clone(), deadline(pending)));
+    fn say_unknown(&mut self, why: &Refused) {
+        let why = why.to_string();
+        if self.unknown.as_ref() != Some(&why) {
+            warn!("whether a change waits to be confirmed is not known: {why}");
+        }
+        self.unknown = Some(why);
+    }
+
+    fn follow(&mut self, waiting: &Waiting) {
+        self.waits.clone_from(&waiting.waits);
     }
 }
 
 impl Daemon {
     /// Notices what other processes have made of the record: armed, confirmed, undone.
     pub(super) fn watch_record(&mut self) {
-        let stamp = self.trial.ledger.stamp();
-        if self.dry_run || stamp == self.trial.seen {
+        if self.dry_run {
             return;
         }
-        self.trial.seen = stamp;
-        let record = match self.trial.ledger.read() {
-            Ok(record) => record,
-            Err(why) => return warn!("whether a change waits to be confirmed is not known: {why}"),
+        let waiting = match self.partner.waiting() {
+            Ok(waiting) => waiting,
+            Err(why) => return self.trial.say_unknown(&why),
         };
+        self.trial.unknown = None;
+        if waiting.stamp == self.trial.seen {
+            return;
+        }
+        self.trial.seen = waiting.stamp;
         let ours = self.trial.waits.take().map(|(nonce, _)| nonce);
-        self.trial.follow(&record);
-        match (ours, record.undone) {
+        self.trial.follow(&waiting);
+        match (ours, waiting.undone) {
             (Some(ours), Some(undone)) if undone.nonce == ours => {
                 warn!(at = undone.at, "the last change was undone by another process");
                 self.return_to_confirmed();
             }
-            (Some(_), _) if self.trial.waits.is_none() => info!("no change waits to be confirmed any more"),
+            (Some(_), _) if self.trial.waits.is_none() => {
+                info!("no change waits to be confirmed any more");
+                self.audit(Event::Confirmed);
+            }
             _ => {}
         }
     }
 
     /// What is in force was undone by another process: nothing may be mended by it any more.
     pub(super) fn return_to_confirmed(&mut self) {
-        let read = self.trial.ledger.read().map_err(|error| error.to_string());
-        let confirmed = read.and_then(|record| record.confirmed.ok_or_else(|| "no copy was kept".to_owned()));
+        let confirmed = self.partner.read(Which::Confirmed).map_err(|why| why.to_string());
         let outcome = confirmed.and_then(|source| self.put_back_in_force(&source));
         self.trial.returns = match outcome {
             Ok(()) => {
                 info!("the confirmed configuration is in force");
+                self.audit(Event::Undone);
                 None
             }
             Err(why) => {
@@ -147,25 +165,25 @@ impl Daemon {
 
     /// The file, then everything that is in force; a trial that is settled or has time left stays as it is.
     fn undo_trial(&mut self, patience: Duration) -> Result<(), (String, Duration)> {
-        let ledger = self.trial.ledger.clone();
-        let held = ledger.lock(patience).map_err(|error| (error.to_string(), BUSY))?;
-        let record = ledger.read().map_err(|error| (error.to_string(), RETRY))?;
-        let Verdict::Undo(why) = record.verdict(clock::uptime(), &self.boot_id) else {
-            // Settled by another process: looked at in full by whoever notices.
-            self.trial.seen = None;
-            return Ok(());
-        };
-        let undoing = Undoing::begin(&ledger, held, record);
-        self.finish_undo(undoing, why).map_err(|what| (what, RETRY))
+        let begun = self.partner.begin_undo(patience);
+        match begun.map_err(|why| (why.to_string(), RETRY))? {
+            // By another process: looked at in full by whoever notices.
+            Undo::Settled => {
+                self.trial.seen = None;
+                Ok(())
+            }
+            Undo::Busy(why) => Err((why, BUSY)),
+            Undo::Begun(source) => self.finish_undo(&source).map_err(|what| {
+                self.partner.leave_undo();
+                (what, RETRY)
+            }),
+        }
     }
 
-    fn finish_undo(&mut self, undoing: Undoing, why: Why) -> Result<(), String> {
-        let source = undoing
-            .source()
-            .map_err(|findings| Refusal::Findings(findings).to_string())?;
-        self.put_back_in_force(&source)?;
-        say(&undoing, why);
-        undoing.finish().map_err(|failure| failure.what)?;
+    fn finish_undo(&mut self, source: &Source) -> Result<(), String> {
+        self.put_back_in_force(source)?;
+        self.partner.finish_undo().map_err(|why| why.to_string())?;
+        self.audit(Event::Undone);
         self.trial.waits = None;
         Ok(())
     }
@@ -179,33 +197,30 @@ impl Daemon {
             .map_err(|error| warn!("the identities stay as they were: {error}"))
             .ok();
         self.put_in_force(config, key).map_err(|refusal| refusal.to_string())?;
-        self.loaded = Loaded::of(source, clock::wall());
+        self.loaded = Loaded::at(clock::wall());
         Ok(())
     }
 
     /// Remembers what is in force now. False when it is a trial that was undone while it was loaded.
-    pub(super) fn remember_loaded(&mut self, source: &Source, intent: Intent<'_>) -> bool {
+    pub(super) fn remember_loaded(&mut self, intent: Intent<'_>) -> bool {
         if self.dry_run {
             return true;
         }
-        let ledger = self.trial.ledger.clone();
         let known = self.trial.waits.clone().map(|(nonce, _)| nonce);
         let intent = match intent {
             Intent::Plain(_) => Intent::Plain(known.as_deref()),
             applied => applied,
         };
-        let remembered = ledger.change_or_begin(PATIENCE, |record| {
-            let is_wanted = record.loaded(source, intent);
-            self.trial.follow(record);
-            is_wanted
-        });
-        remembered.unwrap_or_else(|failure| {
-            warn!(
-                "what is in force cannot be kept as the confirmed copy: {}",
-                failure.what
-            );
-            true
-        })
+        match self.partner.remember(intent.into()) {
+            Ok((is_wanted, waiting)) => {
+                self.trial.follow(&waiting);
+                is_wanted
+            }
+            Err(why) => {
+                warn!("what is in force cannot be kept as the confirmed copy: {why}");
+                true
+            }
+        }
     }
 
     /// `apply --confirm`, before it is armed: the confirmed copy is kept, and the new file is good as far as can be
@@ -223,23 +238,18 @@ impl Daemon {
                 "the confirmed copy cannot be kept; the daemon's log says why",
             ));
         }
+        let read = self.partner.read(Which::File).map_err(Refusal::from);
         let checked =
-            Source::read(&self.paths.config).and_then(|source| Config::from_source(&self.paths.config, &source));
-        Ok(checked.map_or_else(
-            |findings| Refusal::Findings(findings).to_json(),
-            |_| json!({ "ok": true }),
-        ))
+            read.and_then(|source| Config::from_source(&self.paths.config, &source).map_err(Refusal::Findings));
+        Ok(checked.map_or_else(|refusal| refusal.to_json(), |_| json!({ "ok": true })))
     }
 
     /// What is in force is what comes back; kept again should the disk have refused it when it was loaded.
     fn keep_copy(&mut self) -> bool {
-        let source = self.loaded.source.clone();
-        let is_kept = |record: Record| record.confirmed.as_ref() == Some(&source);
-        if self.trial.ledger.read().is_ok_and(is_kept) {
-            return true;
-        }
-        self.remember_loaded(&source, Intent::Plain(None));
-        self.trial.ledger.read().is_ok_and(is_kept)
+        self.partner.keep_copy().is_ok_and(|(is_kept, waiting)| {
+            self.trial.follow(&waiting);
+            is_kept
+        })
     }
 
     /// `apply`: loads server.toml and says what came of it.
@@ -247,13 +257,11 @@ impl Daemon {
         self.check_config(&asked.config)?;
         let nonce = asked.nonce.as_deref();
         info!(uid, confirm = nonce.is_some(), "apply, by command");
+        self.audit_command("apply", uid, None);
         if let Some(nonce) = nonce {
-            let record = self
-                .trial
-                .ledger
-                .read()
-                .map_err(|error| ControlError::failed(error.to_string()))?;
-            if !record.waits_for(nonce) {
+            let waiting = self.partner.waiting();
+            let waiting = waiting.map_err(|why| ControlError::failed(why.to_string()))?;
+            if !waiting.is_for(nonce) {
                 return Err(ControlError::failed("this change was taken back before it was loaded"));
             }
         }
@@ -279,22 +287,19 @@ impl Daemon {
         self.undo_trial(PATIENCE)
             .map_err(|(why, _)| ControlError::failed(why))?;
         self.watch_record();
-        let record = self
-            .trial
-            .ledger
-            .read()
-            .map_err(|error| ControlError::failed(error.to_string()))?;
-        if record.waits_for(nonce) {
+        let waiting = self.partner.waiting();
+        let waiting = waiting.map_err(|why| ControlError::failed(why.to_string()))?;
+        if waiting.is_for(nonce) {
             return Err(ControlError::failed("its time is not over"));
         }
         Ok(json!({}))
     }
 
     fn check_config(&self, config: &Path) -> Result<(), ControlError> {
-        if config == self.trial.ledger.config {
+        if config == self.trial.config {
             return Ok(());
         }
-        let own = self.trial.ledger.config.display();
+        let own = self.trial.config.display();
         Err(ControlError {
             error: OTHER_CONFIG.into(),
             message: format!("the daemon runs with another configuration: {own}"),

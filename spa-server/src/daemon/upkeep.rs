@@ -15,12 +15,12 @@ use crate::clock;
 const DOORS_EVERY: Duration = Duration::from_secs(2);
 /// How long the rules may settle after a change before they are looked at.
 const SETTLE: Duration = Duration::from_millis(150);
-/// How often the rules are looked at where nothing can tell.
-const RULES_EVERY: Duration = Duration::from_secs(15);
 /// The clock went back further than any window while the record knows better.
 const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
 /// How often what is old is swept out.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// Nothing is waited for more finely: what is due within it is due.
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// What is due when, on the clock that starts with the boot.
@@ -43,10 +43,7 @@ impl Timers {
 
 impl Daemon {
     /// How long nothing is due.
-    pub(super) fn until_next(&mut self, now: Duration) -> Duration {
-        if self.timers.rules.is_none() && self.watches.tables.is_none() {
-            self.timers.rules = Some(now + self.doors.look_every().unwrap_or(RULES_EVERY));
-        }
+    pub(super) fn until_next(&self, now: Duration) -> Duration {
         let due = [
             Some(self.timers.doors),
             Some(self.timers.sweep),
@@ -56,14 +53,16 @@ impl Daemon {
             self.trial.due(),
             self.sightings_due(),
             self.sequences.due(),
+            self.notify.due(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now + LONGEST_PAUSE);
-        next.saturating_sub(now).clamp(Duration::from_millis(1), LONGEST_PAUSE)
+        next.saturating_sub(now).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
 
     /// Does what is due.
     pub(super) fn on_time(&mut self) {
         let now = clock::uptime();
+        self.tell_manager(now);
         // First: nothing below may mend rules by a configuration that is not to be in force any more.
         self.look_after_trial(now);
         self.end_wait(now);
@@ -76,8 +75,9 @@ impl Daemon {
             self.timers.doors = now + DOORS_EVERY;
             self.watch_record();
             let openings = self.openings();
-            self.doors.check_doors(&openings);
+            self.partner.check_doors(&openings);
             self.watch_scans(now);
+            self.look_after_audit(now);
             if self.journal.owes()
                 && let Err(error) = self.journal.commit()
             {
@@ -92,7 +92,7 @@ impl Daemon {
         if self.timers.rules.is_some_and(|due| due <= now) {
             self.timers.rules = None;
             let openings = self.openings();
-            self.doors.check_rules(&openings);
+            self.partner.check_rules(&openings);
         }
     }
 
@@ -120,14 +120,10 @@ impl Daemon {
 
     /// The firewall was changed, perhaps by ourselves: look at it once it has settled.
     pub(super) fn on_tables(&mut self) {
-        let changed = self.watches.tables.as_ref().map(|tables| tables.get().drain());
-        match changed {
-            Some(Ok(true)) if self.timers.rules.is_none() => self.timers.rules = Some(clock::uptime() + SETTLE),
-            Some(Err(error)) => {
-                warn!("firewall changes are not told any more, they are looked for by time: {error}");
-                self.watches.tables = None;
-            }
-            _ => {}
+        if !self.watches.tables.as_ref().is_some_and(|bell| bell.get().drain()) {
+            self.watches.tables = None;
+        } else if self.timers.rules.is_none() {
+            self.timers.rules = Some(clock::uptime() + SETTLE);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Ports on which nothing serves: whoever completes a handshake there was at the address that he came from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as Std};
 use std::os::fd::OwnedFd;
@@ -30,7 +31,17 @@ pub struct Decoys {
 impl Decoys {
     /// Opens those of `ports` that are not open yet and closes all others, inside a tokio runtime. What could not be
     /// opened, and why: it is somebody's who serves there.
-    pub fn set(&mut self, ports: &[u16], patrol: &Arc<Patrol>) -> Vec<(u16, io::Error)> {
+    ///
+    /// `open` makes the sockets, one for each family: low ports are not everybody's to listen on.
+    pub fn set<E>(
+        &mut self,
+        ports: &[u16],
+        patrol: &Arc<Patrol>,
+        mut open: impl FnMut(u16) -> Result<Vec<Std>, E>,
+    ) -> Vec<(u16, String)>
+    where
+        E: fmt::Display,
+    {
         let gone: Vec<u16> = self.open.keys().copied().filter(|port| !ports.contains(port)).collect();
         for port in gone {
             self.close(port);
@@ -42,7 +53,9 @@ impl Decoys {
             .copied()
             .collect::<Vec<_>>()
         {
-            match open(port) {
+            let listeners = open(port).map_err(|error| error.to_string());
+            let listeners = listeners.and_then(|all| watched(all).map_err(|error| error.to_string()));
+            match listeners {
                 Ok(listeners) => drop(self.open.insert(port, attend(listeners, port, patrol))),
                 Err(error) => failed.push((port, error)),
             }
@@ -86,8 +99,16 @@ async fn accept(listener: TcpListener, port: u16, patrol: Arc<Patrol>) {
     }
 }
 
-/// Both families, each on a socket of its own; a kernel without IPv6 has one.
-fn open(port: u16) -> io::Result<Vec<TcpListener>> {
+fn watched(listeners: Vec<Std>) -> io::Result<Vec<TcpListener>> {
+    listeners.into_iter().map(TcpListener::from_std).collect()
+}
+
+/// Listens on a decoy port in both families, each on a socket of its own; a kernel without IPv6 has one.
+///
+/// # Errors
+///
+/// What the system said: mostly that somebody serves there.
+pub fn listen_on(port: u16) -> io::Result<Vec<Std>> {
     let mut listeners = vec![listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?];
     match listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
         Ok(listener) => listeners.push(listener),
@@ -101,7 +122,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+fn listener(address: SocketAddr) -> io::Result<Std> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -116,7 +137,7 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     }
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
-    TcpListener::from_std(Std::from(socket))
+    Ok(Std::from(socket))
 }
 
 #[cfg(test)]
@@ -140,7 +161,7 @@ mod tests {
         };
         patrol.configure(Some(&guard));
         let (mut decoys, port) = (Decoys::default(), free_port());
-        assert!(decoys.set(&[port], &patrol).is_empty());
+        assert!(decoys.set(&[port], &patrol, listen_on).is_empty());
         for host in ["127.0.0.1", "::1"] {
             let address: SocketAddr = (host.parse::<std::net::IpAddr>().unwrap(), port).into();
             let connected = tokio::task::spawn_blocking(move || TcpStream::connect(address));
@@ -148,8 +169,8 @@ mod tests {
             let sighting = sightings.recv().await.unwrap();
             assert_eq!(sighting.ports, [(crate::config::Protocol::Tcp, port)]);
         }
-        assert!(decoys.set(&[port], &patrol).is_empty(), "it is open already");
-        assert!(decoys.set(&[], &patrol).is_empty());
+        assert!(decoys.set(&[port], &patrol, listen_on).is_empty(), "it is open already");
+        assert!(decoys.set(&[], &patrol, listen_on).is_empty());
         assert_eq!(decoys.ports().count(), 0);
     }
 
@@ -159,7 +180,7 @@ mod tests {
         let held = Std::bind("0.0.0.0:0").unwrap();
         let port = held.local_addr().unwrap().port();
         let mut decoys = Decoys::default();
-        let failed = decoys.set(&[port], &patrol);
+        let failed = decoys.set(&[port], &patrol, listen_on);
         assert_eq!((failed.len(), failed[0].0, decoys.ports().count()), (1, port, 0));
     }
 }

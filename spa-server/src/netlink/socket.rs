@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, sendto};
 
 use super::NetlinkError;
 use super::message::{DONE, Draft, ERROR, Message, NOOP, OVERRUN, messages};
@@ -19,8 +19,10 @@ const BUFFER_LEN: usize = 64 * 1024;
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 /// How often a request is sent again when its answer was lost for want of buffer space.
 const ATTEMPTS: usize = 3;
+/// The kernel's own address; bound to, it makes the kernel choose one.
+const KERNEL: SocketAddrNetlink = SocketAddrNetlink::new(0, 0);
 
-/// A connected netlink socket: nobody but the kernel can answer.
+/// A netlink socket: only the kernel's answers count. Never connected, so that a process that may not connect has one.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
@@ -47,7 +49,7 @@ impl Socket {
         let fd = raw_socket(protocol, SocketFlags::empty())?;
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).map_err(call("setsockopt"))?;
         set_socket_timeout(&fd, Timeout::Send, Some(PATIENCE)).map_err(call("setsockopt"))?;
-        rustix::net::connect(&fd, &SocketAddrNetlink::new(0, 0)).map_err(call("connect"))?;
+        rustix::net::bind(&fd, &KERNEL).map_err(call("bind"))?;
         Ok(Self {
             fd,
             sequence: 0,
@@ -89,7 +91,7 @@ impl Socket {
         // A new number for each attempt: what is still under way from an older one is then passed over.
         self.sequence = self.sequence.wrapping_add(1);
         let request: Vec<u8> = drafts.iter().flat_map(|draft| draft.seal(self.sequence)).collect();
-        retry(|| rustix::net::send(&self.fd, &request, SendFlags::empty())).map_err(call("send"))?;
+        retry(|| sendto(&self.fd, &request, SendFlags::empty(), &KERNEL)).map_err(call("sendto"))?;
         self.gather()
     }
 
@@ -110,12 +112,19 @@ impl Socket {
 
     /// Fills the buffer with one datagram; one that does not fit is an error, not a shorter one.
     fn receive(&mut self) -> Result<usize, NetlinkError> {
-        let (_, len) = retry(|| rustix::net::recv(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC)).map_err(
-            |errno| match errno {
-                Errno::AGAIN => NetlinkError::Silence,
-                errno => NetlinkError::Call { call: "recv", errno },
+        let received = retry(|| recvfrom(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC));
+        let (_, len, sender) = received.map_err(|errno| match errno {
+            Errno::AGAIN => NetlinkError::Silence,
+            errno => NetlinkError::Call {
+                call: "recvfrom",
+                errno,
             },
-        )?;
+        })?;
+        let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
+        if sender.is_none_or(|sender| sender.pid() != 0) {
+            // Another process has written: passed over, as an answer without a message.
+            return Ok(0);
+        }
         if len > self.buffer.len() {
             Err(NetlinkError::Malformed)
         } else {

@@ -119,7 +119,11 @@ impl Disk {
                     ..Played::default()
                 })
             }
-            Self::Real(folder) => Record::Real(Journal::open(folder, uptime, WAIT).unwrap().0),
+            Self::Real(folder) => Record::Real(
+                Journal::open(folder, StateLock::acquire(folder).unwrap(), uptime, WAIT)
+                    .unwrap()
+                    .0,
+            ),
         }
     }
 }

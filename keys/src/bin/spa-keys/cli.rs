@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use ipnet::IpNet;
 use spa_keys::client::{parse_length, parse_source};
+use spa_keys::manual::Manual;
 use spa_keys::units::parse_time;
 use spa_keys::{AddressRule, ClientName, Widen};
 use spa_proto::{Label, PublicKey, ServiceName, UnixTime};
@@ -30,8 +31,30 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What its pages say beside the options.
+pub const MANUAL: Manual = Manual {
+    section: "8",
+    files: &[
+        ("/etc/spa/gateway.key", "The gateway's identities."),
+        ("/etc/spa/clients.d/NAME.toml", "One client."),
+        ("/etc/spa/invites.d/", "Invites, live and spent."),
+        (
+            "/etc/spa/sequences.d/",
+            "Keys of rolling sequences, lists of one-time sequences.",
+        ),
+    ],
+    see_also: &["spa-server(8)", "spa-client(1)", "spa-clients.d(5)", "server.toml(5)"],
+    source: concat!("spa-keys ", env!("CARGO_PKG_VERSION")),
+};
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Manual {
+        /// Which must exist
+        folder: PathBuf,
+    },
     /// Make an invite: a text by which one device enrolls itself, once
     ///
     /// The invite goes to stdout, all else to stderr. It is a secret until it is used.

@@ -26,7 +26,7 @@ mod successors;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use spa_keys::{Exit, Failure};
 
 use cli::{Cli, Command, GatewayCommand};
@@ -59,6 +59,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(&cli);
     match cli.command {
+        Command::Manual { folder } => cli::MANUAL.write(Cli::command(), &folder),
         Command::Invite(args) => invite::run(&context, args),
         Command::Add(args) => add::run(&context, args),
         Command::List => list::list(&context),

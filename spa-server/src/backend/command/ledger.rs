@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault;
-use crate::backend::place::{self, Content};
+use crate::backend::place;
 use crate::backend::tcp_wrappers::plan::expect_own;
 use crate::backend::{BackendError, Door};
 
@@ -109,6 +109,6 @@ impl Ledger {
             return place::remove(&self.file);
         }
         let rows: Vec<&Entry> = entries.values().collect();
-        place::replace(&self.file, &Content::new(serde_json::to_vec(&rows)?, 0o600))
+        place::keep(&self.file, serde_json::to_vec(&rows)?)
     }
 }

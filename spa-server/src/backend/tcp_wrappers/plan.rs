@@ -11,7 +11,7 @@ use spa_keys::Paths;
 
 use super::{Line, fault};
 use crate::backend::BackendError;
-use crate::backend::place::{self, Content};
+use crate::backend::place;
 use crate::config::{BackendKind, Config};
 
 /// libwrap's word for them.
@@ -164,7 +164,7 @@ impl Plan {
 /// Where the record lies.
 #[must_use]
 pub fn record_file(paths: &Paths) -> PathBuf {
-    paths.state.join("tcp-wrappers.json")
+    paths.firewall.join("tcp-wrappers.json")
 }
 
 /// Colons, blanks, commas and brackets mean something in hosts.allow.
@@ -222,7 +222,7 @@ impl Record {
     pub fn save(&self, file: &Path) -> Result<(), BackendError> {
         let refused = |error: io::Error| fault(format!("{}: {error}", file.display()));
         let text = serde_json::to_vec(self).map_err(io::Error::other).map_err(refused)?;
-        place::replace(file, &Content::new(text, 0o600)).map_err(refused)
+        place::keep(file, text).map_err(refused)
     }
 }
 

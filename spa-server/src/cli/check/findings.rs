@@ -14,7 +14,7 @@ use spa_keys::{Exit, Failure, Paths};
 use spa_proto::UnixTime;
 
 use super::super::decoys;
-use super::{ipset_finding, not_looked, report, trial, unknown, unread};
+use super::{ipset_finding, no_journal, not_looked, report, trial, unknown, unread};
 use crate::backend::BackendError;
 use crate::backend::existing::Listener;
 use crate::backend::nftables;
@@ -118,6 +118,11 @@ fn findings(code: Code) -> Vec<Finding> {
         Code::BadSource => sequence(&format!("{FIXED}\nsources = [\"192.0.2.7/24\"]")),
         Code::NoServiceNamed => sequence(&format!("{FIXED}\nservice")),
         Code::SequenceUnusable => unusable_sequence(),
+        // [metrics]
+        Code::BadMetrics => metrics("listen = \"127.0.0.1\""),
+        Code::MetricsNotLocal => metrics("listen = \"0.0.0.0:9798\""),
+        Code::MetricsNowhere => metrics(""),
+        Code::MetricsTwice => metrics("listen = \"127.0.0.1:9798\"\nsocket = \"/run/spa/metrics.sock\""),
         // Services
         Code::NoService => of(HEAD),
         Code::NoName => of(&format!(
@@ -181,6 +186,10 @@ fn findings(code: Code) -> Vec<Finding> {
             &service("command", "open = [\"/bin/vpn\", \"{end}\"]\nuser = \"vpn\""),
             Some(&["root".to_owned()]),
         )),
+        // [log], [audit]
+        Code::BadLogFormat => of(&format!("{HEAD}log.format = \"syslog\"\n")),
+        Code::BadLogLevel => of(&format!("{HEAD}log.level = \"loud\"\n")),
+        Code::BadSize => of(&format!("{HEAD}audit.file-size = \"16MB\"\n")),
         // [scan-guard]
         Code::BadMode => guarded("mode = \"block\""),
         Code::BadDecoy => guarded("decoys = [\"udp/53\", \"tcp/1-9\", \"tcp/23\", \"tcp/23\", \"23\"]"),
@@ -271,6 +280,7 @@ fn findings(code: Code) -> Vec<Finding> {
             })
             .collect(),
         // The host's firewall
+        Code::NoJournal => vec![no_journal()],
         Code::NoIpset => vec![ipset_finding("could not speak to ipset in the kernel: EPROTONOSUPPORT")],
         Code::NotLooked => vec![
             not_looked("not run as root").with_try("the same as root"),
@@ -379,6 +389,10 @@ fn unusable_sequence() -> Vec<Finding> {
 
 fn listen(keys: &str) -> Vec<Finding> {
     of(&format!("{HEAD}[listen]\n{keys}\n"))
+}
+
+fn metrics(keys: &str) -> Vec<Finding> {
+    of(&format!("{}[metrics]\n{keys}\n", firewalled("ports = [\"tcp/22\"]")))
 }
 
 fn always_allow(network: &str) -> Vec<Finding> {
