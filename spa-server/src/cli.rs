@@ -144,7 +144,11 @@ enum Command {
     },
     /// The process that `run` starts for all that concerns the firewall
     #[command(name = process::COMMAND, hide = true)]
-    FirewallProcess,
+    FirewallProcess {
+        /// Change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Say how the daemon is
     Status {
         /// Stay, and draw it anew every second; with --json an object on a line every second
@@ -251,9 +255,9 @@ impl Cli {
             Command::Apply { confirm } => return apply::apply(&places, confirm),
             Command::Confirm => confirm::confirm(&paths, places.json),
             Command::UndoUnlessConfirmed { nonce } => armed::undo_unless_confirmed(&paths, &nonce),
-            Command::FirewallProcess => {
+            Command::FirewallProcess { dry_run } => {
                 run::start_logging();
-                process::serve(&paths)
+                process::serve(&paths, dry_run)
             }
             Command::Status { watch: true } if places.json => watch::watch_json(&paths),
             Command::Status { watch: true } => watch::watch(&paths),
