@@ -6,11 +6,14 @@ The chain is followed a second time here, from docs/audit.md alone.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shutil
 import time
+import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,6 +291,37 @@ class Whole(Audit):
         self.assertEqual(line["octets"], unfinished + 1)
         verified = self.verify()
         self.assertEqual((verified["torn"], verified["unfinished"]), (1, 0))
+
+    @unittest.skipUnless(shutil.which("strace"), "needs strace, to kill the daemon at a system call")
+    def test_a_kill_between_the_door_and_its_line(self) -> None:
+        """What the log could not tell of any more, the next start does: the record knew of it before the door opened."""
+        for _ in range(4):
+            self.gateway.start()
+            if self.killed_at_its_line():
+                break
+            self.gateway.kill9()
+        else:
+            self.skipTest("strace took no hold in four tries")
+        self.assertIn(FRIEND[4], self.gateway.entries())
+        self.assertEqual(self.lines("opened"), [])
+        self.gateway.stop()
+        self.gateway.start()
+        (restored,) = self.lines("restored")
+        self.assertEqual((restored["client"], restored["address"]), ("alice", FRIEND[4]))
+        (one,) = self.show()["access"]
+        self.assertEqual((one["client"], one["from"], one["ended"]), ("alice", restored["since"], None))
+
+    def killed_at_its_line(self) -> bool:
+        daemon, log = self.gateway.running(), self.folder / "audit.log"
+        argv = ["strace", "-f", "-o", "/dev/null", "-P", str(log), "-e", "inject=write:signal=SIGKILL:when=1"]
+        strace = harness.Process([*argv, "-p", str(daemon.pid)])
+        self.addCleanup(strace.end)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: "attached" in strace.text(), 5, "strace attached")
+            self.alice.open(self.friend, GATEWAY[4], duration=100)
+            eventually(lambda: daemon.process.poll() is not None, 5, "killed")
+        strace.end()
+        return daemon.process.poll() is not None
 
     def knock_until(self, done: Callable[[], bool], what: str) -> None:
         """By several clients, since one alone is held to its rate."""
