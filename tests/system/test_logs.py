@@ -55,8 +55,8 @@ class Text(Logs):
         opened = [line for line in self.gateway.log().splitlines() if ": opened " in line]
         self.assertEqual(len(opened), 2)
         for line, family in zip(opened, FAMILIES, strict=True):
-            facts = rf'client="alice" key="SHA256:[\w-]+" source={FRIEND[family]} address={FRIEND[family]} service="ssh"'
-            self.assertRegex(line, rf'{facts} opened=\S+ until="\S+Z"')
+            who = rf'client="alice" key="SHA256:[\w-]+" source={FRIEND[family]} address={FRIEND[family]}'
+            self.assertRegex(line, rf'{who} service="ssh" opened=\S+ until="\S+Z"')
             self.assertNotIn("\x1b", line)
 
     def test_how_much_is_told_follows_a_reload(self) -> None:
@@ -94,7 +94,7 @@ class Json(Logs):
 
 
 class Journal(Logs):
-    """A real journald, which sees the daemon and nothing else: it has folders of its own in the place of its sockets."""
+    """A real journald, which sees the daemon and nothing else: it has folders of its own for its sockets."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -126,7 +126,8 @@ class Journal(Logs):
         self.run_journald()
         self.begin('[log]\nformat = "journal"')
         self.knock_all()
-        opened = eventually(lambda: (found := self.entries("MESSAGE=opened"))[1:] and found, 10, "two doors in the journal")
+        eventually(lambda: len(self.entries("MESSAGE=opened")) == 2, 10, "two doors in the journal")
+        opened = self.entries("MESSAGE=opened")
         for entry, family in zip(opened, FAMILIES, strict=True):
             told = [entry[key] for key in ("CLIENT", "SOURCE", "ADDRESS", "SERVICE", "PRIORITY")]
             self.assertEqual(told, ["alice", FRIEND[family], FRIEND[family], "ssh", "6"])
@@ -193,7 +194,8 @@ class Fail2ban(Logs):
         for part in ("filter.d", "jail.d"):
             for file in (FAIL2BAN / part).iterdir():
                 text = file.read_text().replace("enabled = false", "enabled = true")
-                (folder / part / file.name).write_text(text.replace("backend = systemd", "backend = auto\nlogpath = /dev/null"))
+                text = text.replace("backend = systemd", "backend = auto\nlogpath = /dev/null")
+                (folder / part / file.name).write_text(text)
         shutil.rmtree(folder / "jail.d" / "defaults-debian.conf", ignore_errors=True)
         (folder / "jail.d" / "defaults-debian.conf").unlink(missing_ok=True)
         done = run("fail2ban-client", "-c", folder, "--dp", check=False)

@@ -4,8 +4,7 @@
 //! says afterwards that it was late and what is lost.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,8 @@ use tracing::{error, info, warn};
 
 use super::chain::Head;
 use super::event::Event;
-use super::files::{self, Identity, look, open_to_append, rotate};
+use super::files::{self, look, rotate};
+use super::ink::Ink;
 use super::scribe::Scribe;
 use super::sync::Syncer;
 use super::tail;
@@ -56,14 +56,6 @@ pub struct AuditLog {
     /// Where the log ends is known; before that nothing may be written behind it.
     is_found: bool,
     is_full_said: bool,
-}
-
-/// The file that is written, and how this process left it.
-#[derive(Debug)]
-struct Ink {
-    file: Arc<File>,
-    identity: Identity,
-    length: u64,
 }
 
 #[derive(Debug)]
@@ -294,35 +286,5 @@ impl AuditLog {
     }
 }
 
-impl Ink {
-    fn open(folder: &Path) -> io::Result<Self> {
-        let file = open_to_append(&files::path(folder, 0))?;
-        let found = file.metadata()?;
-        Ok(Self {
-            file: Arc::new(file),
-            identity: (found.dev(), found.ino()),
-            length: found.len(),
-        })
-    }
-
-    /// Writes as much as the disk takes; says how much that was.
-    fn append(&mut self, octets: &[u8]) -> (usize, io::Result<()>) {
-        let mut written = 0;
-        while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
-            match (&*self.file).write(rest) {
-                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    written += more;
-                    self.length += more as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (written, Err(error)),
-            }
-        }
-        (written, Ok(()))
-    }
-}
-
 #[cfg(test)]
-#[path = "log/tests.rs"]
 mod tests;
