@@ -64,7 +64,7 @@ class Metrics(SystemTest):
         self.friend.send(bytes(300), GATEWAY[4], times=3)
         alice.open(self.friend, GATEWAY[4], "nothing")
         eventually(lambda: self.gateway.refused("tag") == 3 and self.gateway.refused("policy"))
-        now = samples(self.page())
+        now = eventually(lambda: (page := samples(self.page()))['spa_refused_total{reason="policy"}'] and page)
         expected = {
             'spa_accepted_total{kind="open"}': 1,
             'spa_refused_total{reason="copy"}': 1,
