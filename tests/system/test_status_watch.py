@@ -114,6 +114,21 @@ class StatusWatch(SystemTest):
         screen = terminal.expect("config current", "started  spa-server")
         self.assertNotIn("no daemon", screen)
 
+    def test_a_daemon_that_is_stuck(self) -> None:
+        self.gateway.start()
+        terminal = Tmux(self, f"{self.command}; echo code $?")
+        terminal.expect("OPEN DOORS")
+        daemon = self.gateway.running()
+        os.kill(daemon.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, daemon.pid, signal.SIGCONT)
+        terminal.expect("no daemon since", seconds=20)
+        os.kill(daemon.pid, signal.SIGCONT)
+        terminal.expect("config current", seconds=20)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        terminal.tmux("send-keys", "q")
+        terminal.expect("code 0", seconds=2.5)
+        os.kill(daemon.pid, signal.SIGCONT)
+
     def test_the_terminal_is_as_it_was_after_every_end(self) -> None:
         self.gateway.start()
         for ending in ("q", "C-c", "C-d", signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
