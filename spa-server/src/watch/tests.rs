@@ -166,6 +166,17 @@ fn an_end_is_told_from_a_close() {
 }
 
 #[test]
+fn what_is_not_well_comes_first() {
+    let mut status = status(0, 0);
+    status["config"] = json!({ "loaded": "", "state": "changed", "note": "the file is another" });
+    status["metrics"] = json!({ "listen": "127.0.0.1:9798", "state": "failing", "note": "in use" });
+    status["scans"] = json!({ "mode": "ban", "bans": 2, "noticed": [] });
+    let shown = shown(&Watched::new(at(0), heard(status, &[], &[])), at(0), 120, 10);
+    let second = shown.lines().nth(1).unwrap();
+    insta::assert_snapshot!(second, @r"config changed (the file is another)  metrics failing (in use)  record ok  clock ok  iptables ok  any up  scan guard b..");
+}
+
+#[test]
 fn many_doors_leave_room_for_the_rest() {
     let doors: Vec<_> = (0..50)
         .map(|n| grant(&format!("c{n}"), 60, "2026-11-22T22:01:00Z"))

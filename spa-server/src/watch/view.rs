@@ -115,6 +115,14 @@ fn states(status: &Value) -> Line {
             tell(text(&part["name"]), text(&part["state"]), good, &part["note"]);
         }
     }
+    let (guard, metrics) = (&status["scans"], &status["metrics"]);
+    if let Some(mode) = guard["mode"].as_str() {
+        let state = format!("{mode}, {} shut out", guard["bans"]);
+        tell("scan guard", &state, &state, &Value::Null);
+    }
+    if let Some(state) = metrics["state"].as_str() {
+        tell("metrics", state, "ok", &metrics["note"]);
+    }
     parts.sort_by_key(|(good, ..)| *good);
     let told = |(good, name, state): (bool, String, String)| {
         let style = if good { Style::Good } else { Style::Bad };
