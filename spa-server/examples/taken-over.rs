@@ -245,7 +245,10 @@ fn attacks(now: Duration) -> Vec<(&'static str, Request)> {
             "open a service within its cap",
             open("ssh", "198.51.100.7/32", 30, Some("anna")),
         ),
-        ("open an unknown service", open("db", "198.51.100.7/32", 30, None)),
+        (
+            "open an unknown service",
+            open("unheard-of", "198.51.100.7/32", 30, None),
+        ),
         ("open to everybody", open("ssh", "0.0.0.0/0", 30, None)),
         ("open to everybody in IPv6", open("ssh", "::/0", 30, None)),
         ("open to half of everybody", open("ssh", "128.0.0.0/1", 30, None)),

@@ -399,7 +399,8 @@ class Gateway:
         return run(*self.host.argv(*argv, bind=self.bind), check=check, timeout=timeout)
 
     def keys(self, *options: str, check: bool = True, stdin: str = "") -> Done:
-        return self.host.run(BIN / "spa-keys", *options, "--dir", str(self.dir), check=check, stdin=stdin)
+        argv = self.host.argv(BIN / "spa-keys", *options, "--dir", str(self.dir), bind=self.bind)
+        return run(*argv, check=check, stdin=stdin)
 
     def control_json(self, command: str, *options: str) -> dict[str, Any]:
         return as_object(self.control(command, "--json", *options).stdout)

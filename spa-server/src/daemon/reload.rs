@@ -1,6 +1,7 @@
 //! Another configuration, other clients: built beside the old, swapped only when all of it is good.
 
 use std::fmt;
+use std::time::Duration;
 
 use spa_keys::directory::{ClientState, ClientView, Kind, Reload};
 use spa_keys::gateway::GatewayKey;
@@ -256,12 +257,22 @@ impl Daemon {
             .is_some_and(|view| view.state(wall) == ClientState::Active && allows(view))
     }
 
-    /// A client whose end was moved nearer takes its grants with it.
+    fn cap_of(&self, service: &str) -> Duration {
+        let service = self.config.services.iter().find(|known| known.name == service);
+        service.map_or(Duration::ZERO, |service| service.max_duration)
+    }
+
+    /// A client whose end was moved nearer takes its grants with it, and so does a service whose cap was lowered: the
+    /// firewall process would not have them any more.
     fn shorten_grants(&mut self) {
         let now = clock::now();
         let over = |daemon: &Self, key: &GrantKey, grant: &Grant| {
             let left = grant.end?.saturating_sub(now.uptime);
-            let allowed = daemon.until_expiry(&key.client?, now.wall, left);
+            let capped = left.min(daemon.cap_of(&key.service));
+            let allowed = match &key.client {
+                Some(client) => daemon.until_expiry(client, now.wall, capped),
+                None => capped,
+            };
             (allowed < left).then(|| (key.clone(), now.uptime + allowed))
         };
         let shortened: Vec<_> = self
