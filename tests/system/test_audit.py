@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,10 @@ class Told(Audit):
 class Whole(Audit):
     """Whatever happens to the daemon, the chain holds."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.many = [Outside.add(self.gateway, f"client{number}") for number in range(8)]
+
     def test_beside_the_daemon_and_without_it(self) -> None:
         self.gateway.start()
         self.open_door()
@@ -272,13 +277,8 @@ class Whole(Audit):
         self.mount_small(self.folder, "3m")
         self.gateway.start()
         self.fill(self.folder / "filler")
-        torn = self.folder / "audit.log"
-
-        def is_torn() -> bool:
-            self.alice.open(self.friend, GATEWAY[4], "db")
-            return not torn.read_bytes().endswith(b"\n")
-
-        self.knock_until(is_torn)
+        log = self.folder / "audit.log"
+        self.knock_until(lambda: not log.read_bytes().endswith(b"\n"), "the audit log full in the middle of a line")
         self.gateway.kill9()
         unfinished = self.verify()["unfinished"]
         self.assertGreater(unfinished, 0)
@@ -289,24 +289,27 @@ class Whole(Audit):
         verified = self.verify()
         self.assertEqual((verified["torn"], verified["unfinished"]), (1, 0))
 
-    def knock_until(self, done: Any) -> None:
-        """Different clients, since one alone is held to its rate."""
-        eventually(done, 30, "the audit log full in the middle of a line")
+    def knock_until(self, done: Callable[[], bool], what: str) -> None:
+        """By several clients, since one alone is held to its rate."""
+
+        def knock() -> bool:
+            for client in self.many:
+                client.open(self.friend, GATEWAY[4], duration=600)
+            return done()
+
+        eventually(knock, 60, what)
 
     def test_a_full_disk_is_outlived_and_told_of(self) -> None:
         self.mount_small(self.folder, "3m")
         self.gateway.start()
         self.fill(self.folder / "filler")
-
-        def is_failing() -> bool:
-            self.alice.open(self.friend, GATEWAY[4], "db")
-            return bool(self.gateway.status()["audit"]["state"] == "failing")
-
-        self.knock_until(is_failing)
+        self.knock_until(lambda: self.gateway.status()["audit"]["state"] == "failing", "the audit log not writable")
         self.assertIn("No space left on device", self.gateway.status()["audit"]["note"])
         self.assertIn("the audit log cannot be written", self.gateway.log())
         (self.folder / "filler").unlink()
-        (gap,) = self.await_lines("gap")
+        log = self.folder / "audit.log"
+        eventually(lambda: '"event":"gap"' in log.read_text(), 10, "the gap told of")
+        (gap,) = self.lines("gap")
         self.assertEqual(gap["lost"], 0)
         self.assertGreater(gap["late"], 0)
         eventually(lambda: self.gateway.status()["audit"]["state"] == "ok")
@@ -317,15 +320,7 @@ class Whole(Audit):
     def test_files_are_rotated_and_the_chain_goes_on_over_them(self) -> None:
         self.gateway.configure(server_toml() + SMALL)
         self.gateway.start()
-        clients = [Outside.add(self.gateway, f"client{number}") for number in range(8)]
-
-        def is_rotated() -> bool:
-            for client in clients:
-                client.open(self.friend, GATEWAY[4], duration=100)
-                client.close(self.friend, GATEWAY[4])
-            return self.lines()[0]["n"] > 1
-
-        eventually(is_rotated, 60, "the oldest file gone")
+        self.knock_until(lambda: self.verify()["first"] > 1, "the oldest file gone")
         self.assertEqual([file.name for file in self.files()], ["audit.log.2", "audit.log.1", "audit.log"])
         for file in self.files():
             self.assertLess(file.stat().st_size, 90_000)
@@ -339,10 +334,9 @@ class Whole(Audit):
     def test_a_reader_beside_a_rotation_sees_a_whole_log(self) -> None:
         self.gateway.configure(server_toml() + SMALL)
         self.gateway.start()
-        clients = [Outside.add(self.gateway, f"client{number}") for number in range(8)]
         end = time.monotonic() + 3
         while time.monotonic() < end:
-            for client in clients:
+            for client in self.many:
                 client.open(self.friend, GATEWAY[4], duration=100)
             self.verify()
 
@@ -354,6 +348,14 @@ class Whole(Audit):
         self.open_door(6)
         self.assertEqual(self.await_lines("altered")[0]["what"], "the file was taken away")
         self.verify()
+
+    def test_a_line_is_checked_with_standard_tools(self) -> None:
+        self.gateway.start()
+        self.open_door()
+        (recipe,) = re.findall(r"^    (sed -n 5p .*)$", (harness.ROOT / "docs" / "audit.md").read_text(), re.MULTILINE)
+        for place, line in enumerate(self.lines(), 1):
+            done = harness.run("sh", "-c", recipe.replace("5p", f"{place}p"), cwd=self.folder)
+            self.assertEqual(done.stdout.strip().rstrip("="), line["hash"])
 
     def test_a_reboot_ends_what_was_open(self) -> None:
         self.gateway.start()

@@ -44,6 +44,8 @@ class World:
         self.binds = {**binds, "/root": self.home}
         self.daemon: Process | None = None
         self.invite = self.profile = ""
+        # What a page writes in capitals, and what it is here.
+        self.words: dict[str, str] = {}
         self.make_sshd()
 
     # What stands on the hosts
@@ -125,6 +127,8 @@ class World:
 
     def run_line(self, command: str) -> Done:
         """A line of a page."""
+        for word, meant in self.words.items():
+            command = re.sub(rf"\b{word}\b", meant, command)
         bare = plain(command)
         if bare == "spa-server run":
             self.start()

@@ -102,6 +102,9 @@ type Whose = (Option<String>, String, IpAddr);
 pub struct History {
     question: Question,
     open: BTreeMap<Whose, Period>,
+    /// Since when a daemon runs that may not have taken these up.
+    left: BTreeMap<Whose, Period>,
+    started: String,
     answer: Answer,
 }
 
@@ -119,13 +122,14 @@ impl History {
     pub fn take(&mut self, line: Line) {
         let at = line.at;
         match line.event {
+            Some(Event::Started { .. }) => self.start(at),
             Some(Event::Opened(mut opened)) => {
                 // Where what is opened was replaced, the grant is older than this opening.
                 opened.access.since = at;
                 self.open(opened);
             }
             Some(Event::Renewed(opened)) => self.open(opened),
-            Some(Event::Restored { access, until } | Event::Shortened { access, until }) => self.known(access, until),
+            Some(Event::Restored { access, until } | Event::Shortened { access, until }) => self.go_on(access, until),
             Some(Event::Ended { access, how, uid }) => self.end(access, &at, how, uid),
             Some(Event::Refused {
                 client,
@@ -154,6 +158,7 @@ impl History {
     /// The whole answer. What has no end in the log ends when it was to.
     #[must_use]
     pub fn end_of_log(mut self) -> Answer {
+        self.drop_left();
         for period in std::mem::take(&mut self.open).into_values() {
             self.keep(period);
         }
@@ -161,6 +166,26 @@ impl History {
             .access
             .sort_by(|a, b| (&a.from, &a.service, a.address).cmp(&(&b.from, &b.service, b.address)));
         self.answer
+    }
+
+    /// What is open and is not taken up by a new daemon ended before it, without a line to say so.
+    fn start(&mut self, at: String) {
+        self.drop_left();
+        self.left = std::mem::take(&mut self.open);
+        self.started = at;
+    }
+
+    fn drop_left(&mut self) {
+        for mut period in std::mem::take(&mut self.left).into_values() {
+            period.until = period.until.min(self.started.clone());
+            self.keep(period);
+        }
+    }
+
+    /// The period that a line goes on with, if the log has its beginning.
+    fn known(&mut self, access: &Access) -> Option<Period> {
+        let whose = whose(access);
+        self.open.remove(&whose).or_else(|| self.left.remove(&whose))
     }
 
     fn open(&mut self, opened: Opened) {
@@ -171,25 +196,23 @@ impl History {
             sequence,
             until,
         } = opened;
-        let period = self
-            .open
-            .entry(whose(&access))
-            .or_insert_with(|| period(access.clone(), String::new()));
+        let known = self.known(&access);
+        let mut period = known.unwrap_or_else(|| period(access.clone(), String::new()));
         (period.source, period.via, period.sequence) = (Some(source), Some(via), sequence);
         (period.opened, period.until) = (access.opened, until);
+        self.open.insert(whose(&access), period);
     }
 
     /// One whose opening the log may have lost.
-    fn known(&mut self, access: Access, until: String) {
-        let period = self
-            .open
-            .entry(whose(&access))
-            .or_insert_with(|| period(access, String::new()));
+    fn go_on(&mut self, access: Access, until: String) {
+        let (whose, known) = (whose(&access), self.known(&access));
+        let mut period = known.unwrap_or_else(|| period(access, String::new()));
         period.until = until;
+        self.open.insert(whose, period);
     }
 
     fn end(&mut self, access: Access, at: &str, how: How, uid: Option<u32>) {
-        let known = self.open.remove(&whose(&access));
+        let known = self.known(&access);
         let mut period = known.unwrap_or_else(|| period(access, at.to_owned()));
         // What ended by itself while no daemon was there to see it did so in time.
         let in_time = matches!(how, How::Expired | How::Reboot) && !period.until.is_empty() && *period.until < *at;
@@ -438,6 +461,29 @@ mod tests {
         ];
         let expected = ["09:00 12:10 bob reboot", "10:00 11:00 alice not-allowed"];
         assert_eq!(told(Question::default(), lines), expected);
+    }
+
+    #[test]
+    fn what_a_new_daemon_does_not_take_up_ended_before_it() {
+        let started = || Event::Started {
+            version: "0".to_owned(),
+            boot: "b".to_owned(),
+        };
+        let restored = Event::Restored {
+            access: access("alice", "10:00"),
+            until: time("11:00"),
+        };
+        let lines = vec![
+            ("10:00", Event::Opened(opened("alice", "10:00", "11:00"))),
+            ("10:00", Event::Opened(opened("bob", "10:00", "11:00"))),
+            ("10:20", started()),
+            ("10:20", restored),
+            ("10:30", started()),
+        ];
+        assert_eq!(
+            told(Question::default(), lines),
+            ["10:00 10:20 bob -", "10:00 10:30 alice -"]
+        );
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct AuditLog {
     ink: Option<Ink>,
     syncer: Option<Syncer>,
     failing: Option<Failing>,
+    /// Where the log ends is known; before that nothing may be written behind it.
+    is_found: bool,
     is_full_said: bool,
 }
 
@@ -84,15 +86,10 @@ impl AuditLog {
             ink: None,
             syncer: None,
             failing: None,
+            is_found: false,
             is_full_said: false,
         };
-        let begun = tail::find(folder).and_then(|scribe| {
-            log.scribe = Some(scribe);
-            log.syncer = Some(Syncer::start()?);
-            log.ink = Some(Ink::open(folder)?);
-            Ok(())
-        });
-        if let Err(error) = begun {
+        if let Err(error) = log.take_up(now) {
             log.fail(error.to_string(), now);
         }
         log
@@ -108,6 +105,7 @@ impl AuditLog {
             ink: None,
             syncer: None,
             failing: None,
+            is_found: false,
             is_full_said: false,
         }
     }
@@ -210,12 +208,25 @@ impl AuditLog {
         if self.syncer.is_none() {
             self.syncer = Some(Syncer::start()?);
         }
+        self.find_end()?;
         self.ink = Some(Ink::open(&self.folder)?);
         let is_midline = tail::is_midline(&self.folder)?;
-        if let (Some(what), Some(scribe)) = (what, &mut self.scribe) {
-            scribe.turn_to(is_midline);
+        let Some(scribe) = &mut self.scribe else {
+            return Ok(());
+        };
+        scribe.turn_to(is_midline);
+        if let Some(what) = what {
             warn!("the audit log was changed by somebody else: {what}; `spa-server audit verify` tells what is whole");
             scribe.note_first(format_time(now.wall), Event::Altered { what });
+        }
+        Ok(())
+    }
+
+    /// Once: from then on this process knows where it is.
+    fn find_end(&mut self) -> io::Result<()> {
+        if let Some(scribe) = self.scribe.as_mut().filter(|_| !self.is_found) {
+            scribe.go_on_behind(tail::find(&self.folder)?);
+            self.is_found = true;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::confirm::Intent;
 use crate::firewall::Refused;
 use crate::firewall::message::Which;
 use crate::grant::{Grant, GrantKey};
+use crate::logging;
 use crate::sequences::Sequences;
 
 impl Loaded {
@@ -124,7 +125,7 @@ impl Daemon {
             }
         };
         self.take_gateway(gateway);
-        start::follow_log(&config);
+        logging::take_up(config.log);
         // By the old backends, which know how such a service's doors and connections are ended.
         self.end_grants(How::ServiceGone, |key, _| {
             !config.services.iter().any(|service| service.name == key.service)

@@ -74,7 +74,7 @@ impl Daemon {
         let (mut partner, bell) = partner(&paths, places, dry_run)?;
         let Begun { source, undoing, waits } = partner.begin()?;
         let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
-        follow_log(&config);
+        logging::take_up(config.log);
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
@@ -139,7 +139,10 @@ impl Daemon {
             config,
             paths,
         };
-        daemon.take_over()?;
+        let taken_over = daemon.take_over();
+        // Told also where the start fails: the record knows of it already.
+        daemon.flush_audit();
+        taken_over?;
         daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.configure_guard();
         daemon.trial.expect(waits);
@@ -319,16 +322,6 @@ impl Claimed {
             lock,
             listener: Some(listener),
         })
-    }
-}
-
-/// The log as the configuration wants it; one that cannot be had is said in the one that is there.
-pub(super) fn follow_log(config: &Config) {
-    if let Err(error) = logging::follow(&config.log) {
-        warn!(
-            "the log cannot be told as {}, it stays as it was: {error}",
-            config.log.format
-        );
     }
 }
 

@@ -212,10 +212,9 @@ impl Keeper {
         } else {
             Doors::new(&config, &self.paths)?
         };
-        if !self.dry_run
-            && let Err(error) = logging::follow(&config.log)
-        {
-            warn!("the firewall process's log stays as it was: {error}");
+        // A dry run's log has been taken up already.
+        if !self.dry_run {
+            logging::take_up(config.log);
         }
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
             self.put_back();
