@@ -1,4 +1,4 @@
-"""A gateway and a device as the pages speak of them: the programs are installed, the system folders are the test's own."""
+"""A gateway and a device as the pages speak of them: programs installed, and system folders that are the test's own."""
 
 from __future__ import annotations
 
