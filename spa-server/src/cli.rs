@@ -13,6 +13,7 @@ mod report;
 mod restore;
 mod run;
 mod simulate;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,11 @@ enum Command {
     #[command(name = process::COMMAND, hide = true)]
     FirewallProcess,
     /// Say how the daemon is
-    Status,
+    Status {
+        /// Stay, and draw it anew every second; with --json an object on a line every second
+        #[arg(long)]
+        watch: bool,
+    },
     /// List the open doors
     Grants,
     /// End grants of a client, or for an address; the key stays good
@@ -250,7 +255,9 @@ impl Cli {
                 run::start_logging();
                 process::serve(&paths)
             }
-            Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
+            Command::Status { watch: true } if places.json => watch::watch_json(&paths),
+            Command::Status { watch: true } => watch::watch(&paths),
+            Command::Status { watch: false } => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),
             Command::Explain { count, client } => ask(

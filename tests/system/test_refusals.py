@@ -63,6 +63,19 @@ class Refusals(SystemTest):
         return entry
 
 
+class Explained(Refusals):
+    with_sshd = False
+
+    def test_refusals_of_one_client_alone(self) -> None:
+        self.send(self.sealed("nothing"))
+        self.send(bytes(300))
+        eventually(lambda: self.gateway.refused("policy") and self.gateway.refused("tag"))
+        said = self.gateway.control_json("explain", "--client", "alice")["refused"]
+        self.assertEqual([(entry["client"], entry["reason"]) for entry in said], [("alice", "policy")])
+        self.assertEqual(self.gateway.control_json("explain", "--client", "bob")["refused"], [])
+        self.assertEqual(len(self.gateway.explained()), 2)
+
+
 class Replay(Refusals):
     def opened_and_closed(self) -> bytes:
         """A knock that opened the door once; the door is shut again."""
