@@ -1,4 +1,4 @@
-"""A gateway and a device as the pages speak of them: the programs are installed, the system folders are the test's own."""
+"""A gateway and a device as the pages speak of them: programs installed, and system folders that are the test's own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ HOST = "gw.example.net"
 CONNECTION = f"{ADMIN[4]} 50000 {GATEWAY[4]} 22"
 # Typed on the device; all else is typed on the gateway.
 ON_THE_DEVICE = ("spa-client", "ssh", "scp", "knock", "chmod")
+# What goes on until Ctrl-C, and what it says once it is there.
+ONGOING = {
+    "spa-client watch": r"\bopen\b",
+    "spa-server status --watch --json": r"^\{",
+    "tcpdump": "listening on",
+}
 
 
 def plain(command: str) -> str:
@@ -44,6 +50,8 @@ class World:
         self.binds = {**binds, "/root": self.home}
         self.daemon: Process | None = None
         self.invite = self.profile = ""
+        # What a page writes in capitals, and what it is here.
+        self.words: dict[str, str] = {}
         self.make_sshd()
 
     # What stands on the hosts
@@ -87,9 +95,11 @@ class World:
         return host.argv(*clean, "bash", "-c", script, bind=self.binds)
 
     def type(self, command: str, stdin: str = "") -> Done:
+        return run(*self.argv(self.host_of(command), command), check=False, stdin=stdin, timeout=60)
+
+    def host_of(self, command: str) -> Host:
         on_device = plain(command).split()[0].removeprefix("./") in ON_THE_DEVICE
-        host = self.network.friend if on_device else self.network.gateway
-        return run(*self.argv(host, command), check=False, stdin=stdin, timeout=60)
+        return self.network.friend if on_device else self.network.gateway
 
     def do(self, command: str, stdin: str = "") -> str:
         """For what a page takes for granted."""
@@ -114,10 +124,13 @@ class World:
             self.daemon = None
 
     def watch(self, command: str) -> Done:
-        """What goes on until Ctrl-C."""
-        watching = Process(self.argv(self.network.friend, f"exec {plain(command)}"))
+        """What goes on until Ctrl-C; a knock comes by meanwhile, which it may be about."""
+        watching = Process(self.argv(self.host_of(command), f"exec {plain(command)}"))
         self.case.addCleanup(watching.end)
-        eventually(lambda: "open" in "".join(watching.out + watching.err), 15, f"{command}: {watching.text()}")
+        there = next(said for begins, said in ONGOING.items() if command.startswith(begins))
+        eventually(lambda: re.search(there, "\n".join(watching.out + watching.err), re.MULTILINE), 15, command)
+        if "spa-client" not in command:
+            self.do(f"spa-client open {HOST} ssh --once")
         watching.process.send_signal(signal.SIGINT)
         code = watching.wait()
         ended = 0 if code in (0, 130, -signal.SIGINT) else code
@@ -125,11 +138,13 @@ class World:
 
     def run_line(self, command: str) -> Done:
         """A line of a page."""
+        for word, meant in self.words.items():
+            command = re.sub(rf"\b{word}\b", meant, command)
         bare = plain(command)
         if bare == "spa-server run":
             self.start()
             return subprocess.CompletedProcess(bare, 0, "", "")
-        if bare.startswith("spa-client watch"):
+        if bare.startswith(tuple(ONGOING)):
             return self.watch(command)
         done = self.type(command, self.invite if bare.endswith("spa-client enroll") else "")
         if found := re.search(r"^spa1-invite:\S+$", done.stdout, re.MULTILINE):
