@@ -134,7 +134,7 @@ impl Partner {
     ///
     /// When server.toml cannot be read.
     pub fn begin(&mut self) -> Result<Begun, Refused> {
-        match self.ask(Request::Begin(VERSION))? {
+        match self.ask(&Request::Begin(VERSION))? {
             Reply::Begun(begun) => Ok(begun),
             other => Err(self.odd(&other)),
         }
@@ -146,7 +146,7 @@ impl Partner {
     ///
     /// When it cannot be read.
     pub fn read(&mut self, which: Which) -> Result<Source, Refused> {
-        match self.ask(Request::Read(which))? {
+        match self.ask(&Request::Read(which))? {
             Reply::Source(source) => Ok(source),
             other => Err(self.odd(&other)),
         }
@@ -158,7 +158,7 @@ impl Partner {
     ///
     /// The first failure; the old rules are there again.
     pub fn stage(&mut self) -> Result<(), Refused> {
-        self.order(Request::Stage)
+        self.order(&Request::Stage)
     }
 
     /// What was staged is in force from now on.
@@ -167,14 +167,14 @@ impl Partner {
     ///
     /// When nothing was staged.
     pub fn commit(&mut self, config: &Config) -> Result<(), Refused> {
-        self.order(Request::Commit)?;
+        self.order(&Request::Commit)?;
         self.config = Some(config.clone());
         Ok(())
     }
 
     /// The old rules again; what cannot be put back is reported there.
     pub fn abort(&mut self) {
-        let _ = self.order(Request::Abort);
+        let _ = self.order(&Request::Abort);
     }
 
     /// Opens a door in every backend of its service, or renews it.
@@ -184,7 +184,7 @@ impl Partner {
     /// The first failure; what was opened by other backends is closed again.
     pub fn open(&mut self, opening: &Opening) -> Result<(), BackendError> {
         let asked = Timed::at(opening, clock::uptime());
-        Ok(self.order(Request::Open(asked))?)
+        Ok(self.order(&Request::Open(asked))?)
     }
 
     /// Closes a door, and cuts what it had let in where the service asks for it, but for those who have one of `others`
@@ -194,7 +194,7 @@ impl Partner {
     ///
     /// The first failure; all was tried.
     pub fn close(&mut self, door: &Door, others: &[IpNet]) -> Result<(), BackendError> {
-        Ok(self.order(Request::Close(door.clone(), others.to_vec()))?)
+        Ok(self.order(&Request::Close(door.clone(), others.to_vec()))?)
     }
 
     /// Makes exactly these openings stand open.
@@ -203,27 +203,27 @@ impl Partner {
     ///
     /// The first failure; the others were tried all the same.
     pub fn reconcile(&mut self, openings: &[Opening]) -> Result<(), BackendError> {
-        Ok(self.order(Request::Reconcile(timed(openings)))?)
+        Ok(self.order(&Request::Reconcile(timed(openings)))?)
     }
 
     /// Looks whether the doors are as they should be, and has mended what is not.
     pub fn check_doors(&mut self, openings: &[Opening]) {
-        let _ = self.order(Request::CheckDoors(timed(openings)));
+        let _ = self.order(&Request::CheckDoors(timed(openings)));
     }
 
     /// Looks whether the static parts are as they were put, and has mended what is not.
     pub fn check_rules(&mut self, openings: &[Opening]) {
-        let _ = self.order(Request::CheckRules(timed(openings)));
+        let _ = self.order(&Request::CheckRules(timed(openings)));
     }
 
     /// Closes every door; what protects stays.
     pub fn close_all(&mut self) {
-        let _ = self.order(Request::CloseAll);
+        let _ = self.order(&Request::CloseAll);
     }
 
     /// Closes what must not stay open without a daemon although doors are kept: what commands have opened.
     pub fn close_commands(&mut self) {
-        let _ = self.order(Request::CloseCommands);
+        let _ = self.order(&Request::CloseCommands);
     }
 
     /// Shuts a network out in every backend that bans.
@@ -233,7 +233,7 @@ impl Partner {
     /// The first failure; the others were tried all the same.
     pub fn ban(&mut self, banned: &Banned) -> Result<(), BackendError> {
         let asked = TimedBan::at(banned, clock::uptime());
-        Ok(self.order(Request::Ban(asked))?)
+        Ok(self.order(&Request::Ban(asked))?)
     }
 
     /// Lets a network in again.
@@ -242,12 +242,12 @@ impl Partner {
     ///
     /// The first failure; the others were tried all the same.
     pub fn unban(&mut self, network: IpNet) -> Result<(), BackendError> {
-        Ok(self.order(Request::Unban(network))?)
+        Ok(self.order(&Request::Unban(network))?)
     }
 
     /// Who is shut out by any backend, with the latest end that one of them knows.
     pub fn bans(&mut self) -> Vec<ShutOut> {
-        match self.ask(Request::Bans) {
+        match self.ask(&Request::Bans) {
             Ok(Reply::Bans(bans)) => bans,
             _ => Vec::new(),
         }
@@ -255,7 +255,7 @@ impl Partner {
 
     /// The names of the backends that shut out.
     pub fn banning(&mut self) -> Vec<String> {
-        match self.ask(Request::Banning) {
+        match self.ask(&Request::Banning) {
             Ok(Reply::Names(names)) => names,
             _ => Vec::new(),
         }
@@ -265,7 +265,7 @@ impl Partner {
     pub fn check_bans(&mut self, wanted: &[Banned]) {
         let now = clock::uptime();
         let wanted = wanted.iter().map(|banned| TimedBan::at(banned, now)).collect();
-        let _ = self.order(Request::CheckBans(wanted));
+        let _ = self.order(&Request::CheckBans(wanted));
     }
 
     /// Sockets that listen on a decoy port, one for each family.
@@ -274,7 +274,7 @@ impl Partner {
     ///
     /// When somebody else serves there.
     pub fn decoy(&mut self, port: u16) -> Result<Vec<TcpListener>, Refused> {
-        let count = match self.ask(Request::Decoy(port))? {
+        let count = match self.ask(&Request::Decoy(port))? {
             Reply::Listening(count) => count,
             other => return Err(self.odd(&other)),
         };
@@ -296,7 +296,7 @@ impl Partner {
 
     /// Ports that are published for others, and resolvers: what only root may read of this host.
     pub fn surroundings(&mut self) -> (Vec<PortRange>, Vec<IpNet>) {
-        match self.ask(Request::Surroundings) {
+        match self.ask(&Request::Surroundings) {
             Ok(Reply::Surroundings(published, resolvers)) => (published, resolvers),
             _ => (Vec::new(), Vec::new()),
         }
@@ -304,7 +304,7 @@ impl Partner {
 
     /// How the backends are, and whether server.toml is another text than the one in force.
     pub fn states(&mut self) -> (Vec<BackendState>, bool) {
-        match self.ask(Request::States) {
+        match self.ask(&Request::States) {
             Ok(Reply::States(states, changed)) => (states, changed),
             _ => (Vec::new(), false),
         }
@@ -316,7 +316,7 @@ impl Partner {
     ///
     /// When what is remembered of it cannot be read.
     pub fn waiting(&mut self) -> Result<Waiting, Refused> {
-        match self.ask(Request::Trial)? {
+        match self.ask(&Request::Trial)? {
             Reply::Trial(waiting) => Ok(waiting),
             other => Err(self.odd(&other)),
         }
@@ -328,7 +328,7 @@ impl Partner {
     ///
     /// When it cannot be remembered.
     pub fn remember(&mut self, manner: Manner) -> Result<(bool, Waiting), Refused> {
-        self.remembered(Request::Remember(manner))
+        self.remembered(&Request::Remember(manner))
     }
 
     /// Sees to it that what is in force is kept as the confirmed copy; whether it is.
@@ -337,10 +337,10 @@ impl Partner {
     ///
     /// When what is remembered cannot be read.
     pub fn keep_copy(&mut self) -> Result<(bool, Waiting), Refused> {
-        self.remembered(Request::KeepCopy)
+        self.remembered(&Request::KeepCopy)
     }
 
-    fn remembered(&mut self, request: Request) -> Result<(bool, Waiting), Refused> {
+    fn remembered(&mut self, request: &Request) -> Result<(bool, Waiting), Refused> {
         match self.ask(request)? {
             Reply::Remembered(is_wanted, waiting) => Ok((is_wanted, waiting)),
             other => Err(self.odd(&other)),
@@ -353,7 +353,7 @@ impl Partner {
     ///
     /// When what is remembered of it cannot be read.
     pub fn begin_undo(&mut self, patience: Duration) -> Result<Undo, Refused> {
-        match self.ask(Request::BeginUndo(patience))? {
+        match self.ask(&Request::BeginUndo(patience))? {
             Reply::Undo(undo) => Ok(undo),
             other => Err(self.odd(&other)),
         }
@@ -365,7 +365,7 @@ impl Partner {
     ///
     /// When the file is not back, or that it is over cannot be remembered.
     pub fn finish_undo(&mut self) -> Result<Waiting, Refused> {
-        match self.ask(Request::FinishUndo)? {
+        match self.ask(&Request::FinishUndo)? {
             Reply::Trial(waiting) => Ok(waiting),
             other => Err(self.odd(&other)),
         }
@@ -373,29 +373,29 @@ impl Partner {
 
     /// It cannot be undone now; it may be tried again.
     pub fn leave_undo(&mut self) {
-        let _ = self.order(Request::LeaveUndo);
+        let _ = self.order(&Request::LeaveUndo);
     }
 
     /// The packet process ends in order; whether the control socket was its own.
     pub fn end(mut self, has_socket: bool) {
-        if self.order(Request::End(has_socket)).is_ok() {
+        if self.order(&Request::End(has_socket)).is_ok() {
             drop(self.socket);
             let _ = self.child.wait();
         }
     }
 
-    fn order(&mut self, request: Request) -> Result<(), Refused> {
+    fn order(&mut self, request: &Request) -> Result<(), Refused> {
         match self.ask(request)? {
             Reply::Done => Ok(()),
             other => Err(self.odd(&other)),
         }
     }
 
-    fn ask(&mut self, request: Request) -> Answer {
+    fn ask(&mut self, request: &Request) -> Answer {
         if let Some(why) = &self.lost {
             return Err(gone(why));
         }
-        let answer = wire::send(&self.socket, &request).and_then(|()| wire::receive::<Answer>(&self.socket));
+        let answer = wire::send(&self.socket, request).and_then(|()| wire::receive::<Answer>(&self.socket));
         match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(self.lose("it ended")),
