@@ -41,6 +41,7 @@ BASE = {
 }
 EXCUSED = {
     r"scripts/(demo|record|test)\.sh|\.ci/run|scripts/static\.sh|scripts/fuzz\.sh": "takes minutes; this test is a part of it",
+    r"scripts/package(-test)?\.sh|install -m \d+ \S|systemd-(sysusers|tmpfiles)": "scripts/package-test.sh installs it all",
     r"cargo (build|test)|llvm-|export RUSTC_BOOTSTRAP|SPA_SIMULATION|rustup": "compiles; the parts rust and fuzz do it",
     r"apt(-get)? |pip ": "changes this machine's packages",
     r"systemctl |journalctl|timedatectl": "systemd is not pid 1 here; test_units reads the units",
