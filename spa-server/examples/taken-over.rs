@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use spa_keys::Paths;
 use spa_server::backend::Door;
+use spa_server::config::{Config, Source};
 use spa_server::firewall::message::{Answer, Manner, Reply, Request, Timed, TimedBan, VERSION, Which};
 use spa_server::firewall::{process, wire};
 
@@ -56,7 +57,10 @@ fn rights(dir: &Path) -> Map<String, Value> {
     let paths = Paths::new(Some(dir), None);
     // Open before: what was listened on goes on, but nothing new.
     let own = paths.state.join("record.redb");
-    spa_server::privilege::give_up(&paths, true).expect("everything can be given up here");
+    let source = Source::read(&paths.config).expect("server.toml can be read");
+    let (mut config, _) = Config::from_source(&paths.config, &source).expect("a good server.toml");
+    config.sandbox_required = true;
+    spa_server::privilege::give_up(&paths, &config).expect("everything can be given up here");
     let mut found = Map::new();
     let mut tried = |name: &str, outcome: Value| {
         found.insert(name.to_owned(), outcome);
@@ -245,7 +249,10 @@ fn attacks(now: Duration) -> Vec<(&'static str, Request)> {
             "open a service within its cap",
             open("ssh", "198.51.100.7/32", 30, Some("anna")),
         ),
-        ("open an unknown service", open("db", "198.51.100.7/32", 30, None)),
+        (
+            "open an unknown service",
+            open("unheard-of", "198.51.100.7/32", 30, None),
+        ),
         ("open to everybody", open("ssh", "0.0.0.0/0", 30, None)),
         ("open to everybody in IPv6", open("ssh", "::/0", 30, None)),
         ("open to half of everybody", open("ssh", "128.0.0.0/1", 30, None)),

@@ -14,13 +14,14 @@
 //! What is no line of the chain is passed over only where the line behind it says so: [`Event::Torn`] counts and hashes
 //! the octets that an interrupted write has left. `docs/audit.md` says all this to people.
 //!
-//! `event`, `line`, `chain`, `scribe`, `quota`, `strangers` and `history` compute; `files`, `tail`, `read`, `sync`
-//! and `log` read and write.
+//! `event`, `line`, `chain`, `scribe`, `quota`, `strangers` and `history` compute; `files`, `ink`, `tail`, `read`,
+//! `sync` and `log` read and write.
 
 pub mod chain;
 pub mod event;
 pub mod files;
 pub mod history;
+mod ink;
 pub mod line;
 pub mod log;
 pub mod quota;

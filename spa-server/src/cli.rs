@@ -13,6 +13,7 @@ mod report;
 mod restore;
 mod run;
 mod simulate;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -143,9 +144,17 @@ enum Command {
     },
     /// The process that `run` starts for all that concerns the firewall
     #[command(name = process::COMMAND, hide = true)]
-    FirewallProcess,
+    FirewallProcess {
+        /// Change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Say how the daemon is
-    Status,
+    Status {
+        /// Stay, and draw it anew every second; with --json an object on a line every second
+        #[arg(long)]
+        watch: bool,
+    },
     /// List the open doors
     Grants,
     /// End grants of a client, or for an address; the key stays good
@@ -246,11 +255,13 @@ impl Cli {
             Command::Apply { confirm } => return apply::apply(&places, confirm),
             Command::Confirm => confirm::confirm(&paths, places.json),
             Command::UndoUnlessConfirmed { nonce } => armed::undo_unless_confirmed(&paths, &nonce),
-            Command::FirewallProcess => {
+            Command::FirewallProcess { dry_run } => {
                 run::start_logging();
-                process::serve(&paths)
+                process::serve(&paths, dry_run)
             }
-            Command::Status => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
+            Command::Status { watch: true } if places.json => watch::watch_json(&paths),
+            Command::Status { watch: true } => watch::watch(&paths),
+            Command::Status { watch: false } => ask(&paths, places.json, "spa.Status", &Value::Null, report::status),
             Command::Grants => ask(&paths, places.json, "spa.Grants", &Value::Null, report::grants),
             Command::Close(arguments) => close(&paths, places.json, &arguments),
             Command::Explain { count, client } => ask(

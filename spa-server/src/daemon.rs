@@ -115,10 +115,10 @@ struct Accepted {
 /// What tells of changes that other people make.
 struct Watches {
     folders: Readable<FolderWatch>,
-    /// The firewall process tells of changes of the rules; none in a dry run.
+    /// The firewall process tells of changes of the rules.
     tables: Option<Readable<Bell>>,
-    /// Its end; none in a dry run.
-    partner: Option<Readable<Line>>,
+    /// Its end.
+    partner: Readable<Line>,
     /// None where nothing can tell.
     addresses: Option<Readable<Monitor>>,
 }
@@ -170,7 +170,7 @@ impl Daemon {
                 () = Readable::wait(Some(&self.watches.folders)) => self.on_folders(),
                 () = Readable::wait(self.watches.tables.as_ref()) => self.on_tables(),
                 () = Readable::wait(self.watches.addresses.as_ref()) => self.on_addresses(),
-                () = Readable::wait(self.watches.partner.as_ref()) => {}
+                () = Readable::wait(Some(&self.watches.partner)) => {}
                 _ = signals.reload.recv() => self.reload(),
                 _ = signals.stop.recv() => break,
                 _ = signals.interrupt.recv() => break,
@@ -219,9 +219,9 @@ impl Daemon {
             self.partner.close_all();
         }
         self.partner.close_commands();
-        self.control.take();
+        let has_socket = self.control.take().is_some();
         let doors_kept = self.config.lock_out.keep_doors;
         self.close_audit(doors_kept);
-        self.partner.end();
+        self.partner.end(has_socket);
     }
 }

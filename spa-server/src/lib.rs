@@ -31,3 +31,4 @@ pub mod refusals;
 pub mod scan;
 pub mod sequences;
 pub mod simulate;
+pub mod watch;

@@ -1,12 +1,13 @@
 //! The log: text or JSON lines on stderr, or journald by its own protocol.
 //!
-//! [`start`] is called first of all and tells in text. [`follow`] takes up `[log]` once server.toml is read, and after each
-//! reload. What needs a socket, the journal, opens it there: a process that gives up rights calls [`follow`] before.
+//! [`start`] is called first of all and tells in text. [`take_up`] follows `[log]` once server.toml is read, and after each
+//! reload. The journal's socket is opened there: a process that gives up rights calls it before. Each line is sent to the
+//! journal's path (sendto(2)), so that journald may be started anew; what is too long for a datagram goes by memfd.
 
 use std::io;
 use std::sync::OnceLock;
 
-use tracing::Subscriber;
+use tracing::{Subscriber, warn};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -53,12 +54,15 @@ pub fn start(is_coloured: bool) {
     }
 }
 
-/// Tells as `log` says from here on.
-///
-/// # Errors
-///
-/// When journald cannot be reached; the format is then as it was, the level is the new one.
-pub fn follow(log: &Log) -> io::Result<()> {
+/// Tells as `log` says from here on. What cannot be had is said in the manner that stays.
+pub fn take_up(log: Log) {
+    if let Err(error) = follow(log) {
+        warn!("the log cannot be told as {}, it stays as it was: {error}", log.format);
+    }
+}
+
+/// When journald cannot be reached the format is as it was, the level is the new one.
+fn follow(log: Log) -> io::Result<()> {
     let Some(logging) = LOGGING.get() else {
         return Ok(());
     };

@@ -13,6 +13,8 @@ mod user;
 use spa_keys::{Exit, Failure, Paths};
 use tracing::{info, warn};
 
+use crate::config::{Config, LogFormat};
+
 pub use calls::{ALLOWED, Call};
 
 /// What the firewall process gives up where no service runs a person's commands, which may need any right of root's.
@@ -33,19 +35,19 @@ type Given = Result<(), Kept>;
 ///
 /// # Errors
 ///
-/// When `required`, and this host lacks something of it. Without, it is said in the log.
-pub fn give_up(paths: &Paths, required: bool) -> Result<(), Failure> {
+/// With `[sandbox] required`, when this host lacks something of it. Without, it is said in the log.
+pub fn give_up(paths: &Paths, config: &Config) -> Result<(), Failure> {
     let steps = [
         limits::limit(),
         user::become_spa(paths),
         capabilities::keep_net_raw(),
         files::keep_own(paths),
-        calls::keep_needed(),
+        calls::keep_needed(config.log.format == LogFormat::Journal),
     ];
     let kept: Vec<String> = steps.into_iter().filter_map(Result::err).map(|kept| kept.0).collect();
     if kept.is_empty() {
         info!("the packet process has given up every right but to capture");
-    } else if required {
+    } else if config.sandbox_required {
         let failure = Failure::new(Exit::Failed, kept.join("\n"));
         return Err(failure.hint("[sandbox] required = false in server.toml, to do without it"));
     }

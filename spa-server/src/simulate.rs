@@ -214,3 +214,61 @@ const fn is_something_else(error: &FrameError) -> bool {
         FrameError::Ip(_) | FrameError::Udp(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn simulation() -> (Simulation, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "gateway.host = \"gw\"\nlock-out.always-allow = [\"192.0.2.7\"]\n\
+            [[service]]\nname = \"ssh\"\nbackends = [\"iptables\"]\nports = [\"tcp/22\"]\n";
+        let simulation = Simulation::new(Setting {
+            services: Config::from_text("server.toml", text).unwrap().0.services,
+            identities: Vec::new(),
+            listen: Listen::port(62_201),
+            keys: KeyDirectory::load(&dir.path().join("clients.d"), &dir.path().join("invites.d")).unwrap(),
+            known: Known::Nothing,
+        });
+        (simulation, dir)
+    }
+
+    fn udp(port: u16, length: usize) -> Vec<u8> {
+        let head = [
+            69, 0, 0, 0, 0, 0, 64, 0, 64, 17, 0, 0, 192, 0, 2, 7, 198, 51, 100, 1, 156, 64,
+        ];
+        let mut packet = [&head[..], &port.to_be_bytes(), &[0; 4], &vec![7; length]].concat();
+        let whole = u16::try_from(packet.len()).unwrap();
+        packet[2..4].copy_from_slice(&whole.to_be_bytes());
+        packet[24..26].copy_from_slice(&(whole - 20).to_be_bytes());
+        packet
+    }
+
+    fn outcome(frame: &[u8], cut: bool) -> Result<(u8, Reason, usize), String> {
+        let (mut simulation, _dir) = simulation();
+        match simulation.judge(UnixTime::from_secs(1_800_000_000), LinkType::Raw, frame, cut) {
+            Judged::Other(why) => Err(why),
+            Judged::Packet(_, verdict) => match verdict.outcome {
+                Outcome::Refused(refused) => Ok((refused.step, refused.reason, verdict.steps.len())),
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+
+    #[test]
+    fn what_comes_to_no_knock_port_is_no_refusal() {
+        assert!(outcome(&udp(53, 300), false).is_err());
+        let mut tcp = udp(62_201, 300);
+        tcp[9] = 6;
+        assert!(outcome(&tcp, false).is_err());
+        assert!(outcome(&[0x55; 40], false).is_err());
+    }
+
+    #[test]
+    fn the_step_that_refuses_and_those_before_it() {
+        assert_eq!(outcome(&udp(62_201, 300), false), Ok((2, Reason::Tag, 1)));
+        assert_eq!(outcome(&udp(62_201, 20), false), Ok((1, Reason::Shape, 0)));
+        assert_eq!(outcome(&udp(62_201, 300)[..60], true), Ok((1, Reason::Shape, 0)));
+    }
+}

@@ -399,7 +399,8 @@ class Gateway:
         return run(*self.host.argv(*argv, bind=self.bind), check=check, timeout=timeout)
 
     def keys(self, *options: str, check: bool = True, stdin: str = "") -> Done:
-        return self.host.run(BIN / "spa-keys", *options, "--dir", str(self.dir), check=check, stdin=stdin)
+        argv = self.host.argv(BIN / "spa-keys", *options, "--dir", str(self.dir), bind=self.bind)
+        return run(*argv, check=check, stdin=stdin)
 
     def control_json(self, command: str, *options: str) -> dict[str, Any]:
         return as_object(self.control(command, "--json", *options).stdout)
@@ -793,26 +794,6 @@ class SystemTest(unittest.TestCase):
         home = self.network.folder / "profiles"
         argv = ["env", f"SPA_CONFIG_DIR={home}", str(BIN / "spa-client"), *arguments]
         return (host or self.friend).run(*argv, check=check, stdin=stdin)
-
-    # A full disk
-
-    def mount_small(self, folder: Path) -> None:
-        """Puts a folder of the test on a file system of 8 MB; undone at the end."""
-        kept = folder.with_name("state.kept")
-        folder.rename(kept)
-        folder.mkdir(mode=0o700)
-        run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", folder)
-        self.addCleanup(at_end(lambda: void(run("umount", "-l", folder, check=False))))
-        run("cp", "-a", f"{kept}/.", folder)
-
-    def fill(self, path: Path) -> None:
-        with path.open("wb", buffering=0) as file:
-            for size in (1 << 16, 4096, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
 
     # What tests say
 

@@ -64,7 +64,7 @@ class Metrics(SystemTest):
         self.friend.send(bytes(300), GATEWAY[4], times=3)
         alice.open(self.friend, GATEWAY[4], "nothing")
         eventually(lambda: self.gateway.refused("tag") == 3 and self.gateway.refused("policy"))
-        now = samples(self.page())
+        now = eventually(lambda: (page := samples(self.page()))['spa_refused_total{reason="policy"}'] and page)
         expected = {
             'spa_accepted_total{kind="open"}': 1,
             'spa_refused_total{reason="copy"}': 1,
@@ -135,7 +135,7 @@ class Metrics(SystemTest):
             self.addCleanup(connection.close)
             connection.sendall(b"GET /metrics HTTP/1.1\r\n" if number % 2 else b"x")
         alice.open(self.friend, GATEWAY[4], "ssh")
-        eventually(self.gateway.grants, 3, "a door in spite of them")
+        eventually(self.gateway.grants, 5, "a door in spite of them")
         for connection in held:
             connection.close()
         self.assertEqual(ask(self.tcp())[0], "HTTP/1.1 200 OK")

@@ -63,6 +63,19 @@ class Refusals(SystemTest):
         return entry
 
 
+class Explained(Refusals):
+    with_sshd = False
+
+    def test_refusals_of_one_client_alone(self) -> None:
+        self.send(self.sealed("nothing"))
+        self.send(bytes(300))
+        eventually(lambda: self.gateway.refused("policy") and self.gateway.refused("tag"))
+        said = self.gateway.control_json("explain", "--client", "alice")["refused"]
+        self.assertEqual([(entry["client"], entry["reason"]) for entry in said], [("alice", "policy")])
+        self.assertEqual(self.gateway.control_json("explain", "--client", "bob")["refused"], [])
+        self.assertEqual(len(self.gateway.explained()), 2)
+
+
 class Replay(Refusals):
     def opened_and_closed(self) -> bytes:
         """A knock that opened the door once; the door is shut again."""
@@ -374,6 +387,17 @@ class Who(Refusals):
         keys = dataclasses.replace(self.alice.keys, psk=secrets.token_bytes(32))
         with self.refusing("who"):
             self.send(spa1.seal(keys, self.alice.payload()))
+
+    def test_forgeries_in_a_clients_name_use_up_nothing_of_hers(self) -> None:
+        """Of one who holds the HMAC key and her public key: more than she may send in a burst."""
+        keys = dataclasses.replace(self.alice.keys, psk=secrets.token_bytes(32))
+        forged = [spa1.seal(keys, self.alice.payload()) for _ in range(80)]
+        before = self.gateway.refused("who")
+        for datagram in forged:
+            self.stranger.send(datagram, GATEWAY[4])
+        eventually(lambda: self.gateway.refused("who") >= before + len(forged), 10, "all of them judged")
+        self.assertEqual(self.gateway.refused("rate"), 0)
+        self.works(self.sealed())
 
     def test_another_gateways_keys(self) -> None:
         other = spa1.public_key(secrets.token_bytes(32))

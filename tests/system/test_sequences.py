@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+import unittest
 from datetime import datetime
 from pathlib import Path
 
@@ -509,6 +510,16 @@ class Rolling(Sequences):
         knock(self.friend, GATEWAY[4], *later)
         self.opens(FRIEND[4])
         self.assertIn("opened by sequence (rolling)", self.gateway.log())
+
+    @unittest.skipUnless(shutil.which("nc"), "not there: nc")
+    def test_netcat_knocks_a_line_as_the_break_glass_card_says(self) -> None:
+        self.gateway.configure(toml(self.TEXT.replace('"mixed"', '"udp"')))
+        self.serve()
+        self.gateway.start()
+        (line,) = self.card(1)
+        for port in [str(knock).removesuffix("/udp") for knock in line["knocks"]]:  # type: ignore[attr-defined]
+            self.friend.run("sh", "-c", f"echo | nc -4 -u -w1 {GATEWAY[4]} {port}", check=False)
+        self.opens(FRIEND[4])
 
     def test_the_client_does_it_by_itself(self) -> None:
         self.serve()

@@ -2,17 +2,15 @@
 
 A block between fences says what it is: `sh` is typed line by line, on the gateway or on the device, in the order of the
 page, and each line must end with 0; `toml` is a server.toml or a part of one, which `spa-server check` must find good;
-`toml profile` is a device's profile; `text` and `yaml` are neither. A line that cannot be run here stands in EXCUSED with
-its reason. What a page takes for granted between two lines (who is enrolled, which host it is) is in BEFORE.
+`toml profile` is a device's profile; `text` and `yaml` are neither. A line that cannot be run here stands in EXCUSED
+with its reason. What a page takes for granted between two lines (who is enrolled, which host it is) is in BEFORE.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import secrets
 import shutil
-import signal
-import subprocess
 import tomllib
 import unittest
 from collections.abc import Callable
@@ -20,14 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
-import spa1
-from harness import BIN, FAMILIES, GATEWAY, ROOT, Done, Host, Network, Process, Sshd, eventually, run
+from harness import BIN, ROOT
+from world import HOST, World, plain
 
-PROGRAMS = ("spa-server", "spa-keys", "spa-client")
-HOST = "gw.example.net"
 PROFILE = f"{HOST}.toml"
-# Typed on the device; all else is typed on the gateway.
-ON_THE_DEVICE = ("spa-client", "ssh", "scp", "knock", "chmod")
 KINDS = ("sh", "toml", "toml profile", "text", "yaml")
 # The wire's formats, as they were agreed upon: no command, no configuration.
 INDENTED = ("docs/protocol.md",)
@@ -39,17 +33,20 @@ BASE = {
         for name, port in (("ssh", 22), ("db", 5432))
     ),
 }
+CARD = '\n[[sequence]]\nname = "card"\nservice = "ssh"\nrolling = true\nstep = "1d"\n'
 EXCUSED = {
-    r"scripts/(demo|record|test)\.sh|\.ci/run|scripts/static\.sh|scripts/fuzz\.sh": "takes minutes; this test is a part of it",
-    r"scripts/package(-test)?\.sh|install -m \d+ \S|systemd-(sysusers|tmpfiles)": "scripts/package-test.sh installs it all",
+    r"scripts/(demo|fuzz|record|static|test)\.sh|\.ci/run": "takes minutes; this is a part of it",
+    r"scripts/package(-test)?\.sh|install -m \d+ \S|systemd-(sysusers|tmpfiles)": "package-test.sh installs it all",
     r"cargo (build|test)|llvm-|export RUSTC_BOOTSTRAP|SPA_SIMULATION|rustup": "compiles; the parts rust and fuzz do it",
     r"apt(-get)? |pip ": "changes this machine's packages",
     r"systemctl |journalctl|timedatectl": "systemd is not pid 1 here; test_units reads the units",
-    r"docker ": "no Docker daemon here; spa-server/tests/published.rs plays its chains",
     r"spa-keys gateway drop|spa-keys rename anna\.2": "test_keys.Rotation does it, with devices that have moved",
     r"spa-client ssh --clock-offset": "the clock here is right; test_client_check does it with one that is not",
     r"spa-client enroll --also": "needs a second gateway; test_client.Through.test_two_gateways_the_first_dead has one",
     r"ansible-": "test_ansible runs the playbook",
+    r"spa-server status --watch$": "needs a terminal; test_status_watch has one",
+    r"ssh gateway ": "another host, with a name of its own for the gateway",
+    r"fail2ban-regex ": "needs fail2ban; test_logs runs it where it is",
 }
 
 
@@ -87,153 +84,11 @@ def blocks(page: Path) -> list[Block]:
 def indented(page: Path) -> list[str]:
     """Blocks of the other manner, which nothing would run: lines with four blanks behind an empty one."""
     text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
-    return re.findall(r"(?m)^\n {4}\S.*$", text)
+    return re.findall(r"(?m)^\n {4,}\S.*$", text)
 
 
 def excuse(command: str) -> str | None:
-    return next((pattern for pattern in EXCUSED if re.match(pattern, command)), None)
-
-
-def plain(command: str) -> str:
-    """Without the comment behind it."""
-    return re.sub(r"\s+# .*$", "", command)
-
-
-class World:
-    """A gateway and a device, whose system folders are the test's own, and an sshd with an account `anna`."""
-
-    def __init__(self, case: unittest.TestCase, installed: bool = True) -> None:
-        self.case, self.network = case, Network()
-        case.addCleanup(self.network.remove)
-        folder = self.network.folder
-        self.work, self.home, self.etc, self.lib = (folder / name for name in ("work", "home", "etc", "lib"))
-        self.local, self.run_folder = folder / "local", folder / "run"
-        for made in (self.work, self.home / ".ssh", self.lib, self.run_folder, self.local / "bin", self.local / "sbin"):
-            made.mkdir(parents=True)
-        (self.home / ".ssh").chmod(0o700)
-        self.make_etc()
-        self.make_programs(installed)
-        binds = {"/etc": self.etc, "/var/lib": self.lib, "/run": self.run_folder, "/usr/local": self.local}
-        self.binds = {**binds, "/root": self.home}
-        self.daemon: Process | None = None
-        self.invite = self.profile = ""
-        self.make_sshd()
-
-    # What stands on the hosts
-
-    def make_etc(self) -> None:
-        shutil.copytree("/etc", self.etc, symlinks=True)
-        shutil.rmtree(self.etc / "spa", ignore_errors=True)
-        names = "".join(f"{GATEWAY[family]} {HOST}\n" for family in FAMILIES)
-        (self.etc / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{names}")
-        for file, line in (("passwd", "anna:x:0:0::/root:/bin/sh\n"), ("shadow", "anna:*:19000:0:99999:7:::\n")):
-            with (self.etc / file).open("a") as accounts:
-                accounts.write(line)
-
-    def make_programs(self, installed: bool) -> None:
-        built = self.work / "target" / "release"
-        built.mkdir(parents=True)
-        for name in PROGRAMS:
-            (built / name).symlink_to(BIN / name)
-        # Scripts, not links: a page may install something in their place.
-        own = [(f"sbin/{name}", f'exec {BIN / name} "$@"') for name in PROGRAMS if installed]
-        # Somebody's own programs that the pages name.
-        for place, text in (*own, ("bin/vpn", "exit 0"), ("bin/pass", "echo a passphrase")):
-            (self.local / place).write_text(f"#!/bin/sh\n{text}\n")
-            (self.local / place).chmod(0o755)
-
-    def make_sshd(self) -> None:
-        sshd = Sshd(self.network, {"/etc": self.etc})
-        self.case.addCleanup(sshd.remove)
-        keys = (sshd.folder / "host.pub").read_text()
-        (self.home / ".ssh" / "known_hosts").write_text("".join(f"{name} {keys}" for name in (HOST, *GATEWAY.values())))
-        (self.home / ".ssh" / "config").write_text(
-            f"Host *\n    IdentityFile {sshd.folder}/user\n    IdentitiesOnly yes\n    BatchMode yes\n"
-        )
-
-    # Typing
-
-    def argv(self, host: Host, command: str) -> list[str]:
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        script = f"cd {self.work} && {command}"
-        clean = ("env", "-i", f"PATH={path}", "HOME=/root", "LANG=C.UTF-8")
-        return host.argv(*clean, "bash", "-c", script, bind=self.binds)
-
-    def type(self, command: str, stdin: str = "") -> Done:
-        on_device = plain(command).split()[0].removeprefix("./") in ON_THE_DEVICE
-        host = self.network.friend if on_device else self.network.gateway
-        return run(*self.argv(host, command), check=False, stdin=stdin, timeout=60)
-
-    def do(self, command: str, stdin: str = "") -> str:
-        """For what a page takes for granted."""
-        done = self.type(command, stdin)
-        self.case.assertEqual(done.returncode, 0, f"{command}\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def start(self) -> None:
-        if self.daemon:
-            return
-        daemon = Process(self.argv(self.network.gateway, "exec spa-server run"))
-        self.daemon = daemon
-        self.case.addCleanup(daemon.end)
-        eventually(lambda: "ready" in daemon.out or daemon.process.poll() is not None, 20, "ready")
-        self.case.assertEqual(daemon.out, ["ready"], daemon.text())
-
-    def stop(self) -> None:
-        if self.daemon:
-            self.daemon.process.send_signal(signal.SIGTERM)
-            self.case.assertEqual(self.daemon.wait(), 0, self.daemon.text())
-            self.daemon.end()
-            self.daemon = None
-
-    def watch(self, command: str) -> Done:
-        """What goes on until Ctrl-C."""
-        watching = Process(self.argv(self.network.friend, f"exec {plain(command)}"))
-        self.case.addCleanup(watching.end)
-        eventually(lambda: "open" in "".join(watching.out + watching.err), 15, f"{command}: {watching.text()}")
-        watching.process.send_signal(signal.SIGINT)
-        code = watching.wait()
-        return subprocess.CompletedProcess(command, 0 if code in (0, 130, -signal.SIGINT) else code, "", watching.text())
-
-    def run_line(self, command: str) -> Done:
-        """A line of a page."""
-        bare = plain(command)
-        if bare == "spa-server run":
-            self.start()
-            return subprocess.CompletedProcess(bare, 0, "", "")
-        if bare.startswith("spa-client watch"):
-            return self.watch(command)
-        done = self.type(command, self.invite if bare.endswith("spa-client enroll") else "")
-        if found := re.search(r"^spa1-invite:\S+$", done.stdout, re.MULTILINE):
-            self.invite = found[0] + "\n"
-        if bare.endswith("--profile"):
-            self.profile = done.stdout
-        return done
-
-    # What is there beforehand
-
-    def set_up(self) -> None:
-        self.do(f"spa-server init --host {HOST} --service ssh=tcp/22 --service db=tcp/5432 --always-allow 192.0.2.0/28")
-        if harness.BACKEND != "iptables":
-            file = self.etc / "spa" / "server.toml"
-            file.write_text(file.read_text().replace('"iptables"]', f'"{harness.BACKEND}"]'))
-        self.start()
-
-    def enroll(self, name: str = "anna") -> None:
-        """The device becomes this client."""
-        shutil.rmtree(self.home / ".config", ignore_errors=True)
-        self.do("spa-client enroll", self.do(f"spa-keys invite {name} --services ssh"))
-        self.is_client(name)
-
-    def is_client(self, name: str) -> None:
-        eventually(lambda: (self.etc / "spa" / "clients.d" / f"{name}.toml").exists(), 5, f"{name} enrolled")
-
-    def add(self, *names: str) -> None:
-        """Clients whose devices are elsewhere."""
-        for name in names:
-            public = spa1.to_base64(spa1.public_key(secrets.token_bytes(32)))
-            psk = spa1.to_base64(secrets.token_bytes(32))
-            self.do(f"spa-keys add {name} --public-key={public} --psk-file - --services ssh", psk)
+    return next((pattern for pattern in EXCUSED if re.match(pattern, plain(command))), None)
 
 
 def new_host(world: World) -> None:
@@ -267,7 +122,7 @@ def put_client_here(world: World) -> None:
 def write_card(world: World) -> None:
     shutil.rmtree(world.etc / "spa" / "sequences.d", ignore_errors=True)
     server = world.etc / "spa" / "server.toml"
-    server.write_text(server.read_text() + '\n[[sequence]]\nname = "card"\nservice = "ssh"\nrolling = true\nstep = "1d"\n')
+    server.write_text(server.read_text() + CARD)
 
 
 def put_profile(world: World) -> None:
@@ -285,9 +140,33 @@ def is_anna(world: World) -> None:
     world.is_client("anna")
 
 
+def capture(world: World) -> None:
+    if not (world.work / "knocks.pcap").exists():
+        world.run_line("tcpdump -i any -s 0 -w knocks.pcap udp port 62201")
+
+
+def count_for_prometheus(world: World) -> None:
+    server = world.etc / "spa" / "server.toml"
+    server.write_text(server.read_text() + '\n[metrics]\nlisten = "127.0.0.1:9798"\n')
+    world.stop()
+    world.start()
+
+
+def copy_audit_log(world: World) -> None:
+    shutil.copy(world.lib / "spa" / "audit.log", world.work)
+
+
+def find_hash(world: World) -> None:
+    """Of the last line, as somebody has kept it."""
+    world.words["HASH"] = json.loads(world.do("spa-server audit verify --json"))["head"]
+
+
 BEFORE: dict[tuple[str, str], Callable[[World], object]] = {
     ("README.md", "spa-client ssh gw.example.net -l anna"): is_anna,
     ("README.md", "spa-server uninstall"): World.stop,
+    ("docs/audit.md", "spa-server audit verify"): copy_audit_log,
+    ("docs/audit.md", "spa-server audit verify --from HASH"): find_hash,
+    ("docs/audit.md", "spa-server audit verify --head HASH"): find_hash,
     ("docs/client.md", "spa-client enroll"): invite_anna,
     ("docs/client.md", "spa-client ssh gw.example.net -l anna"): is_anna,
     ("docs/client.md", "spa-client check gw.example.net"): lambda world: world.enroll("anna-again"),
@@ -305,6 +184,8 @@ BEFORE: dict[tuple[str, str], Callable[[World], object]] = {
     ("docs/operations.md", "spa-keys reset-replay bob --yes"): lambda world: world.add("bob"),
     ("docs/operations.md", "spa-server status"): World.start,
     ("docs/operations.md", "spa-server uninstall"): World.stop,
+    ("docs/seeing.md", "curl http://127.0.0.1:9798/metrics"): count_for_prometheus,
+    ("docs/seeing.md", "spa-server simulate --capture knocks.pcap"): capture,
     ("docs/sequences.md", "spa-keys sequence card --new"): write_card,
     ("docs/sequences.md", "spa-client knock --rolling card"): put_profile,
 }
@@ -326,8 +207,7 @@ class Blocks(unittest.TestCase):
     def test_nothing_is_excused_or_prepared_that_is_not_there(self) -> None:
         lines = {(block.page, plain(line)) for page in pages() for block in blocks(page) for line in block.commands()}
         self.assertEqual(set(BEFORE) - lines, set())
-        used = {excuse(line) for _, line in lines}
-        self.assertLessEqual({pattern for pattern in EXCUSED if "docker" not in pattern}, used)
+        self.assertEqual(set(EXCUSED) - {excuse(line) for _, line in lines}, set())
 
 
 class Shown(unittest.TestCase):

@@ -38,6 +38,20 @@ def pcap(packets: Iterable[tuple[int, bytes]], link: int = RAW, snap: int = 2621
     return b"".join(parts)
 
 
+def pcapng(packets: Iterable[tuple[int, bytes]], link: int = RAW) -> bytes:
+    """The same in the other format, in microseconds."""
+
+    def block(kind: int, body: bytes) -> bytes:
+        body += bytes(-len(body) % 4)
+        return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+    parts = [block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)), block(1, struct.pack("<HHI", link, 0, 262144))]
+    for at, packet in packets:
+        high, low = divmod(at // 1000, 2**32)
+        parts.append(block(6, struct.pack("<IIIII", 0, high, low, len(packet), len(packet)) + packet))
+    return b"".join(parts)
+
+
 class Simulate(SystemTest):
     with_sshd = False
 
@@ -144,6 +158,13 @@ class Simulate(SystemTest):
                     (judged,) = self.judge(frame, link=link)
                     self.assertTrue(judged["accepted"], judged)
 
+    def test_the_other_format(self) -> None:
+        packet = knock_packet(self.knock())
+        self.path.write_bytes(pcapng([(self.now + 2 * SECOND, packet), (self.now + 3 * SECOND, packet)]))
+        first, second = self.simulate()["packets"]
+        self.assertEqual((first["accepted"], second["reason"]), (True, "copy"))
+        self.assertIn("2.0 s behind this gateway's clock", first["passed"][5]["fact"])
+
     def test_the_time_of_the_capture_or_another(self) -> None:
         hour_ago = self.now - 3600 * SECOND
         old = spa1.service_payload(spa1.OPEN, ("ssh",), timestamp=hour_ago)
@@ -173,6 +194,8 @@ class Simulate(SystemTest):
         facts = self.simulate(code=1)
         self.assertEqual((facts["read"], facts["accepted"]), (2, 2))
         self.assertIn("packet 3 cannot be read", facts["error"])
+        self.path.write_bytes(whole + struct.pack("<IIII", 0, 0, 0xFFFF_FFF0, 0xFFFF_FFF0))
+        self.assertIn("packet 4 cannot be read", self.simulate(code=1)["error"])
         self.path.write_bytes(pcap([(self.now, knock_packet(self.knock()))], snap=96))
         (short,) = self.simulate()["packets"]
         self.assertEqual((short["reason"], short["try"]), ("shape", ["capture whole packets: tcpdump -s 0"]))

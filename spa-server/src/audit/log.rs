@@ -4,8 +4,7 @@
 //! says afterwards that it was late and what is lost.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,8 @@ use tracing::{error, info, warn};
 
 use super::chain::Head;
 use super::event::Event;
-use super::files::{self, Identity, look, open_to_append, rotate};
+use super::files::{self, look, rotate};
+use super::ink::Ink;
 use super::scribe::Scribe;
 use super::sync::Syncer;
 use super::tail;
@@ -53,15 +53,9 @@ pub struct AuditLog {
     ink: Option<Ink>,
     syncer: Option<Syncer>,
     failing: Option<Failing>,
+    /// Where the log ends is known; before that nothing may be written behind it.
+    is_found: bool,
     is_full_said: bool,
-}
-
-/// The file that is written, and how this process left it.
-#[derive(Debug)]
-struct Ink {
-    file: Arc<File>,
-    identity: Identity,
-    length: u64,
 }
 
 #[derive(Debug)]
@@ -84,15 +78,10 @@ impl AuditLog {
             ink: None,
             syncer: None,
             failing: None,
+            is_found: false,
             is_full_said: false,
         };
-        let begun = tail::find(folder).and_then(|scribe| {
-            log.scribe = Some(scribe);
-            log.syncer = Some(Syncer::start()?);
-            log.ink = Some(Ink::open(folder)?);
-            Ok(())
-        });
-        if let Err(error) = begun {
+        if let Err(error) = log.take_up(now) {
             log.fail(error.to_string(), now);
         }
         log
@@ -108,6 +97,7 @@ impl AuditLog {
             ink: None,
             syncer: None,
             failing: None,
+            is_found: false,
             is_full_said: false,
         }
     }
@@ -210,12 +200,25 @@ impl AuditLog {
         if self.syncer.is_none() {
             self.syncer = Some(Syncer::start()?);
         }
+        self.find_end()?;
         self.ink = Some(Ink::open(&self.folder)?);
         let is_midline = tail::is_midline(&self.folder)?;
-        if let (Some(what), Some(scribe)) = (what, &mut self.scribe) {
-            scribe.turn_to(is_midline);
+        let Some(scribe) = &mut self.scribe else {
+            return Ok(());
+        };
+        scribe.turn_to(is_midline);
+        if let Some(what) = what {
             warn!("the audit log was changed by somebody else: {what}; `spa-server audit verify` tells what is whole");
             scribe.note_first(format_time(now.wall), Event::Altered { what });
+        }
+        Ok(())
+    }
+
+    /// Once: from then on this process knows where it is.
+    fn find_end(&mut self) -> io::Result<()> {
+        if let Some(scribe) = self.scribe.as_mut().filter(|_| !self.is_found) {
+            scribe.go_on_behind(tail::find(&self.folder)?);
+            self.is_found = true;
         }
         Ok(())
     }
@@ -283,35 +286,5 @@ impl AuditLog {
     }
 }
 
-impl Ink {
-    fn open(folder: &Path) -> io::Result<Self> {
-        let file = open_to_append(&files::path(folder, 0))?;
-        let found = file.metadata()?;
-        Ok(Self {
-            file: Arc::new(file),
-            identity: (found.dev(), found.ino()),
-            length: found.len(),
-        })
-    }
-
-    /// Writes as much as the disk takes; says how much that was.
-    fn append(&mut self, octets: &[u8]) -> (usize, io::Result<()>) {
-        let mut written = 0;
-        while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
-            match (&*self.file).write(rest) {
-                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    written += more;
-                    self.length += more as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (written, Err(error)),
-            }
-        }
-        (written, Ok(()))
-    }
-}
-
 #[cfg(test)]
-#[path = "log/tests.rs"]
 mod tests;

@@ -55,6 +55,11 @@ impl Scribe {
         }
     }
 
+    /// Goes on behind another end; what waits, waits on.
+    pub fn go_on_behind(&mut self, end: Self) {
+        (self.head, self.scraps, self.is_midline) = (end.head, end.scraps, end.is_midline);
+    }
+
     /// The last whole line that is written.
     #[must_use]
     pub const fn head(&self) -> Head {

@@ -34,7 +34,7 @@ pub(super) fn status(answer: &Value) -> String {
         .map_or(String::new(), |s| format!(", everything is refused for {s} s"));
     line(&mut out, "record", &format!("{}{wait}", text(&record["state"])));
     if !answer["audit"].is_null() {
-        line(&mut out, "audit log", &audit(&answer["audit"]));
+        line(&mut out, "audit log", &noted(&answer["audit"]));
     }
     line(&mut out, "clock", &clock(&answer["clock"]));
     line(&mut out, "clients", &counts(&answer["clients"], false));
@@ -168,16 +168,6 @@ fn list(values: &Value, show: fn(&Value) -> String) -> String {
     } else {
         shown.join(", ")
     }
-}
-
-fn audit(audit: &Value) -> String {
-    let is_new = audit["lines"].as_u64() == Some(0);
-    let head = if is_new {
-        String::new()
-    } else {
-        format!(", head {}", text(&audit["head"]))
-    };
-    format!("{}, {} lines{head}", noted(audit), audit["lines"])
 }
 
 fn named(value: &Value) -> String {

@@ -48,6 +48,7 @@ pub(super) fn protect(paths: &Paths, as_json: bool) -> ExitCode {
         Ok(begun) => begun,
         Err(findings) => return refuse(&findings),
     };
+    logging::take_up(config.log);
     let protected = Doors::new(&config, paths).and_then(|mut doors| doors.protect());
     // What the disk refuses now is left to the daemon: the ports are hidden, and that is what this is for.
     let undone = undoing.filter(|_| protected.is_ok()).map(Undoing::finish);

@@ -211,3 +211,20 @@ impl Shift {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> UnixTime {
+        UnixTime::from_secs(secs)
+    }
+
+    #[test]
+    fn the_first_packet_sets_the_clock_and_the_others_keep_their_distance() {
+        let mut shift = Shift::new(Some(at(1000)));
+        let judged = [50, 53, 40].map(|captured| shift.at(at(captured)));
+        assert_eq!(judged, [at(1000), at(1003), at(990)]);
+        assert_eq!(Shift::new(None).at(at(50)), at(50));
+    }
+}

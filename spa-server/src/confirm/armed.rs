@@ -108,6 +108,17 @@ fn look(paths: &Paths, ledger: &Ledger, nonce: &str, refusals: &mut u32) -> Opti
     }
 }
 
+/// That a daemon says yes is no proof that it was done.
+fn believe(ledger: &Ledger, nonce: &str) -> Result<(), ControlError> {
+    if ledger.read().is_ok_and(|record| record.waits_for(nonce)) {
+        return Err(ControlError::Refused {
+            error: "spa.Failed".into(),
+            parameters: serde_json::Map::new(),
+        });
+    }
+    Ok(())
+}
+
 /// Nobody reads what this process says; `check` and `confirm` read the record.
 fn note(ledger: &Ledger, nonce: &str, failure: &Failure) {
     warn!("{failure}");
@@ -120,7 +131,8 @@ fn note(ledger: &Ledger, nonce: &str, failure: &Failure) {
 fn undo(paths: &Paths, ledger: &Ledger, nonce: &str, refusals: &mut u32) -> Result<(), Failure> {
     // The lock is let go before the daemon is asked, which takes it.
     drop(begin(ledger, nonce)?);
-    match Next::after(ask_daemon(paths, ledger, nonce), refusals) {
+    let answer = ask_daemon(paths, ledger, nonce).and_then(|()| believe(ledger, nonce));
+    match Next::after(answer, refusals) {
         Next::Done => Ok(()),
         Next::FileAlone => directly(ledger, nonce, |_| Ok(())),
         Next::Again(why) => Err(why.into()),

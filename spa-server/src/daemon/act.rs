@@ -50,7 +50,8 @@ impl Daemon {
             Ok(()) => {
                 let until = spa_keys::units::format_time(now.wall.saturating_add(end.saturating_sub(now.uptime)));
                 let verb = self.verb("opened", "would open");
-                info!(client, %source, %address, service, %opened, until, "{verb}");
+                let key = spa_keys::text::fingerprint(&who.key);
+                info!(client, key, %source, %address, service, %opened, until, "{verb}");
                 self.audit_opened(who, &who.grant(service), end, is_renewed);
             }
             Err(error) => {

@@ -68,6 +68,7 @@ impl Daemon {
             "spa.Prepare" => read(parameters).and_then(|asked| self.prepare(&asked)),
             "spa.Apply" => read(parameters).and_then(|asked| self.apply(&asked, uid)),
             "spa.Undo" => read(parameters).and_then(|asked| self.undo(&asked)),
+            "spa.AuditHead" => Ok(self.audit_head()),
             "spa.Bans" => Ok(self.list_bans()),
             "spa.Unban" => read(parameters).and_then(|asked| self.unban(&asked, uid)),
             metrics::METHOD => Ok(self.metrics()),
@@ -110,13 +111,13 @@ impl Daemon {
                 "kernel": load(&counters.kernel), "queue": load(&counters.queue), "twice": load(&counters.twice),
             },
             "forwarded": load(&counters.forwarded),
-            "audit": self.audit_state(),
         });
         // Off unless written: their keys are there with them.
         let more = [
             ("scans", self.scans()),
             ("sequences", self.sequence_state()),
             ("metrics", self.exporter_state()),
+            ("audit", self.audit_trouble()),
         ];
         for (key, facts) in more.into_iter().filter_map(|(key, facts)| Some((key, facts?))) {
             status[key] = facts;

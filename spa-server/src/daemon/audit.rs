@@ -285,15 +285,17 @@ impl Daemon {
     }
 
     /// Of status; none where none is kept.
-    pub(super) fn audit_state(&self) -> Value {
-        let Some(state) = self.auditor.log.state() else {
-            return Value::Null;
-        };
+    pub(super) fn audit_trouble(&self) -> Option<Value> {
+        let note = self.auditor.log.state()?.failure?;
+        Some(json!({ "state": "failing", "note": note }))
+    }
+
+    /// The last line, for `spa-server audit verify`; no lines where none is kept.
+    pub(super) fn audit_head(&self) -> Value {
+        let state = self.auditor.log.state();
         json!({
-            "state": if state.failure.is_none() { "ok" } else { "failing" },
-            "note": state.failure,
-            "lines": state.head.n,
-            "head": text::encode(&state.head.hash),
+            "lines": state.as_ref().map_or(0, |state| state.head.n),
+            "head": state.map(|state| text::encode(&state.head.hash)),
         })
     }
 }

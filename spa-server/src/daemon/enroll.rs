@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use spa_keys::SpentBy;
 use spa_keys::client::psk_digest;
-use spa_keys::directory::{Kind, Written};
+use spa_keys::directory::{Kind, Reload, Written};
 use spa_keys::state::{Change, EnrollmentRow, LastKnock, State, StateError};
 use spa_proto::{Act, Code, Enrollment, Knock, Moment, Psk, PublicKey, UnixTime};
 use tracing::{error, info, warn};
@@ -119,6 +119,7 @@ impl Daemon {
         });
         if !self.dry_run {
             self.write_enrolled(&visit.invite, enrollment, at);
+            self.audit_file(Kind::Client, name, Reload::Loaded);
         }
     }
 

@@ -12,15 +12,11 @@ use tracing::{error, info, warn};
 use super::Daemon;
 use crate::audit::Event;
 use crate::backend::existing::listeners;
-use crate::backend::families;
-use crate::backend::iptables::saved_nat;
 use crate::backend::{Banned, ShutOut};
 use crate::clock;
 use crate::config::{GuardMode, PortRange, Protocol};
-use crate::exposure::Ruleset;
 use crate::guard::ends::{self, Ends};
 use crate::guard::patrol::answered_ports;
-use crate::guard::spared::resolvers;
 use crate::guard::{Decoys, Patrol, Scope, Spared, Why, tell};
 use crate::netlink::address::own_addresses;
 use crate::netlink::route::default_gateways;
@@ -410,10 +406,8 @@ impl Daemon {
     }
 
     fn look_far(&mut self) {
-        let saved = families::available()
-            .into_iter()
-            .filter_map(|family| saved_nat(family).ok());
-        self.guard.host.published = saved.flat_map(|text| Ruleset::parse(&text).published()).collect();
+        let (published, resolvers) = self.partner.surroundings();
+        self.guard.host.published = published;
         let nets = |addresses: Vec<std::net::IpAddr>| addresses.into_iter().map(IpNet::from).collect::<Vec<_>>();
         let gateways = default_gateways().unwrap_or_else(|error| {
             warn!("default gateways cannot be read: {error}");
@@ -426,7 +420,7 @@ impl Daemon {
         self.guard.host.neighbours = vec![
             (Why::Own, nets(own)),
             (Why::Gateway, nets(gateways)),
-            (Why::Resolver, resolvers()),
+            (Why::Resolver, resolvers),
         ];
     }
 

@@ -1,6 +1,7 @@
 //! Another configuration, other clients: built beside the old, swapped only when all of it is good.
 
 use std::fmt;
+use std::time::Duration;
 
 use spa_keys::directory::{ClientState, ClientView, Kind, Reload};
 use spa_keys::gateway::GatewayKey;
@@ -19,6 +20,7 @@ use crate::confirm::Intent;
 use crate::firewall::Refused;
 use crate::firewall::message::Which;
 use crate::grant::{Grant, GrantKey};
+use crate::logging;
 use crate::sequences::Sequences;
 
 impl Loaded {
@@ -123,7 +125,7 @@ impl Daemon {
             }
         };
         self.take_gateway(gateway);
-        start::follow_log(&config);
+        logging::take_up(config.log);
         // By the old backends, which know how such a service's doors and connections are ended.
         self.end_grants(How::ServiceGone, |key, _| {
             !config.services.iter().any(|service| service.name == key.service)
@@ -256,12 +258,22 @@ impl Daemon {
             .is_some_and(|view| view.state(wall) == ClientState::Active && allows(view))
     }
 
-    /// A client whose end was moved nearer takes its grants with it.
+    fn cap_of(&self, service: &str) -> Duration {
+        let service = self.config.services.iter().find(|known| known.name == service);
+        service.map_or(Duration::ZERO, |service| service.max_duration)
+    }
+
+    /// A client whose end was moved nearer takes its grants with it, and so does a service whose cap was lowered: the
+    /// firewall process would not have them any more.
     fn shorten_grants(&mut self) {
         let now = clock::now();
         let over = |daemon: &Self, key: &GrantKey, grant: &Grant| {
             let left = grant.end?.saturating_sub(now.uptime);
-            let allowed = daemon.until_expiry(&key.client?, now.wall, left);
+            let capped = left.min(daemon.cap_of(&key.service));
+            let allowed = match &key.client {
+                Some(client) => daemon.until_expiry(client, now.wall, capped),
+                None => capped,
+            };
             (allowed < left).then(|| (key.clone(), now.uptime + allowed))
         };
         let shortened: Vec<_> = self

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spa_keys::directory::{BrokenFile, KeyDirectory};
+use spa_keys::file::{self, Limits};
 use spa_keys::gateway::GatewayKey;
 use spa_keys::state::{GrantRow, StateError, StateLock};
 use spa_keys::{Exit, Failure};
@@ -71,10 +72,10 @@ impl Daemon {
         let notify = Notify::from_environment();
         let now = clock::now();
         // First: it is a child that must not inherit anything of what follows.
-        let (mut partner, bell) = partner(&paths, places, dry_run)?;
+        let (mut partner, bell) = partner(places, dry_run)?;
         let Begun { source, undoing, waits } = partner.begin()?;
         let (config, warnings) = Config::from_source(&paths.config, &source).map_err(StartError::Config)?;
-        follow_log(&config);
+        logging::take_up(config.log);
         for finding in &warnings {
             warn!(code = %finding.code, "{}", finding.text);
         }
@@ -82,7 +83,8 @@ impl Daemon {
         let (request_sender, requests) = mpsc::channel(16);
         let exporter = config.metrics.as_ref();
         let exporter = exporter.map(|metrics| metrics::bind(metrics, request_sender.clone()));
-        crate::privilege::give_up(&paths, config.sandbox_required)?;
+        refuse_open_key(&paths)?;
+        crate::privilege::give_up(&paths, &config)?;
         let identities = GatewayKey::load(&paths.gateway_key)
             .map_err(Failure::from)?
             .into_identities();
@@ -139,7 +141,10 @@ impl Daemon {
             config,
             paths,
         };
-        daemon.take_over()?;
+        let taken_over = daemon.take_over();
+        // Told also where the start fails: the record knows of it already.
+        daemon.flush_audit();
+        taken_over?;
         daemon.begin_sequences().map_err(|error| no_thread(&error))?;
         daemon.configure_guard();
         daemon.trial.expect(waits);
@@ -290,6 +295,14 @@ impl Daemon {
     }
 }
 
+/// Whose it is can be told as root; later a key of somebody else's could only be said not to be readable.
+fn refuse_open_key(paths: &Paths) -> Result<(), Failure> {
+    match file::check_private(&paths.gateway_key, Limits::SECRET.mode) {
+        Err(error) if !error.is_absent() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// What only one daemon has, and what is made while this process may still do so.
 struct Claimed {
     /// None in a dry run, which takes no lock.
@@ -322,23 +335,9 @@ impl Claimed {
     }
 }
 
-/// The log as the configuration wants it; one that cannot be had is said in the one that is there.
-pub(super) fn follow_log(config: &Config) {
-    if let Err(error) = logging::follow(&config.log) {
-        warn!(
-            "the log cannot be told as {}, it stays as it was: {error}",
-            config.log.format
-        );
-    }
-}
-
-fn partner(paths: &Paths, places: &[OsString], dry_run: bool) -> Result<(Partner, Option<Bell>), Failure> {
-    if dry_run {
-        return Ok((Partner::here(paths.clone()), None));
-    }
+fn partner(places: &[OsString], dry_run: bool) -> Result<(Partner, Bell), Failure> {
     let cannot = |error| Failure::new(Exit::Failed, format!("the firewall process cannot be started: {error}"));
-    let (partner, bell) = Partner::start(places).map_err(cannot)?;
-    Ok((partner, Some(bell)))
+    Partner::start(places, dry_run).map_err(cannot)
 }
 
 fn serve_commands(
@@ -402,15 +401,12 @@ fn watch_folders(paths: &Paths) -> Result<Readable<Watch>, Failure> {
     Readable::new(folders).map_err(cannot)
 }
 
-fn watches(folders: Readable<Watch>, partner: &Partner, bell: Option<Bell>) -> Result<Watches, Failure> {
+fn watches(folders: Readable<Watch>, partner: &Partner, bell: Bell) -> Result<Watches, Failure> {
     let cannot = |error| Failure::new(Exit::Failed, format!("the firewall process cannot be heard: {error}"));
     Ok(Watches {
         folders,
-        tables: bell.map(Readable::new).transpose().map_err(cannot)?,
-        partner: partner
-            .line()
-            .and_then(|line| line.map(Readable::new).transpose())
-            .map_err(cannot)?,
+        tables: Some(Readable::new(bell).map_err(cannot)?),
+        partner: partner.line().and_then(Readable::new).map_err(cannot)?,
         addresses: watch(Monitor::addresses(), "address changes"),
     })
 }
@@ -434,7 +430,7 @@ fn watch(monitor: Result<Monitor, crate::netlink::NetlinkError>, what: &str) -> 
 
 /// Gone at reboot, so made at every start.
 fn make_run_folder(run: &Path) -> Result<(), Failure> {
-    spa_keys::file::create_own_dir(run, 0o755).map_err(Failure::from)
+    file::create_own_dir(run, 0o755).map_err(Failure::from)
 }
 
 /// A backend's failure for the command line.

@@ -11,13 +11,16 @@ use super::bounds::{Bounds, MOST_DOORS, check_ban, check_opening};
 use super::message::{Answer, Begun, Refused, Reply, Request, Timed, TimedBan, VERSION, Which};
 use super::overdue::Overdue;
 use crate::backend::command;
-use crate::backend::{BackendError, Door, Opening};
+use crate::backend::iptables::saved_nat;
+use crate::backend::{BackendError, Door, Opening, families};
 use crate::clock;
 use crate::config::{BackendKind, Config, Source};
 use crate::confirm::start::Beginning;
 use crate::confirm::{Ledger, Undoing, Why};
 use crate::doors::Doors;
+use crate::exposure::Ruleset;
 use crate::guard::decoys;
+use crate::guard::spared::resolvers;
 use crate::logging;
 
 /// Everything that only the firewall process may do.
@@ -44,7 +47,7 @@ pub(super) struct Standing {
 }
 
 impl Keeper {
-    /// One that has read and done nothing yet. A dry run's backends only remember.
+    /// One that has read and done nothing yet. For a dry run its backends only remember.
     #[must_use]
     pub fn new(paths: Paths, dry_run: bool) -> Self {
         Self {
@@ -115,6 +118,7 @@ impl Keeper {
             }
             Request::CheckBans(asked) => self.check_bans(&asked),
             Request::Decoy(port) => self.decoy(port),
+            Request::Surroundings => Ok(surroundings()),
             Request::States => self.states(),
             Request::Trial => Ok(Reply::Trial(self.waiting()?)),
             Request::Remember(manner) => self.remember(&manner),
@@ -125,8 +129,11 @@ impl Keeper {
                 self.undoing = None;
                 Ok(Reply::Done)
             }
-            Request::End => {
-                self.end();
+            Request::End(has_socket) => {
+                if has_socket {
+                    // The partner cannot take it away itself.
+                    let _ = std::fs::remove_file(self.paths.control_socket());
+                }
                 Ok(Reply::Done)
             }
         }
@@ -212,11 +219,7 @@ impl Keeper {
         } else {
             Doors::new(&config, &self.paths)?
         };
-        if !self.dry_run
-            && let Err(error) = logging::follow(&config.log)
-        {
-            warn!("the firewall process's log stays as it was: {error}");
-        }
+        logging::take_up(config.log);
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
             self.put_back();
             return Err(error.into());
@@ -316,16 +319,17 @@ impl Keeper {
         Ok(Reply::States(standing.doors.states(), changed))
     }
 
-    /// The partner ends in order: its socket goes with it, which it cannot take away itself.
-    fn end(&mut self) {
-        if !self.dry_run {
-            let _ = std::fs::remove_file(self.paths.control_socket());
-        }
-    }
-
     fn doors(&mut self) -> Result<&mut Doors, Refused> {
         Ok(&mut self.standing.as_mut().ok_or_else(nothing_stands)?.doors)
     }
+}
+
+fn surroundings() -> Reply {
+    let saved = families::available()
+        .into_iter()
+        .filter_map(|family| saved_nat(family).ok());
+    let published = saved.flat_map(|text| Ruleset::parse(&text).published()).collect();
+    Reply::Surroundings(published, resolvers())
 }
 
 fn nothing_stands() -> Refused {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use spa_keys::{Exit, Failure};
 
 use crate::backend::{BackendError, Banned, Door, Opening, ShutOut};
-use crate::config::{Finding, Source};
+use crate::config::{Finding, PortRange, Source};
 use crate::confirm::{Intent, Undone};
 use crate::doors::BackendState;
 
@@ -55,6 +55,8 @@ pub enum Request {
     CheckBans(Vec<TimedBan>),
     /// Listen on a decoy port of the configuration in force. Answered by [`Reply::Listening`], and then the sockets.
     Decoy(u16),
+    /// What of this host only root may read. Answered by [`Reply::Surroundings`].
+    Surroundings,
     /// How the backends are. Answered by [`Reply::States`].
     States,
     /// Whether a change waits to be confirmed. Answered by [`Reply::Trial`].
@@ -69,8 +71,8 @@ pub enum Request {
     FinishUndo,
     /// It could not be undone now.
     LeaveUndo,
-    /// The packet process ends.
-    End,
+    /// The packet process ends; whether the control socket was its own.
+    End(bool),
 }
 
 /// Which configuration.
@@ -129,6 +131,8 @@ pub enum Reply {
     Names(Vec<String>),
     /// So many listening sockets follow.
     Listening(usize),
+    /// Ports that are published for others (Docker), and resolvers.
+    Surroundings(Vec<PortRange>, Vec<IpNet>),
     /// The backends, and whether server.toml is another text than the one in force.
     States(Vec<BackendState>, bool),
     /// What waits to be confirmed.

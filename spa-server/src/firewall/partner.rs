@@ -1,4 +1,4 @@
-//! The packet process's end: asks the firewall process, or in a dry run a keeper of its own.
+//! The packet process's end: asks the firewall process.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::net::RecvFlags;
-use spa_keys::Paths;
 use tracing::error;
 
-use super::Keeper;
 use super::message::{Answer, Begun, Manner, Refused, Reply, Request, Timed, TimedBan, Undo, VERSION, Waiting, Which};
 use super::wire;
 use crate::backend::{BackendError, Banned, Door, Opening, ShutOut};
 use crate::clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, PortRange, Source};
 use crate::doors::BackendState;
 
 /// Longer than the slowest backend takes: commands have 30 s each, and two of them follow one another.
@@ -28,16 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The way to the backends.
 pub struct Partner {
-    way: Way,
+    socket: UnixStream,
+    child: Child,
     /// The backends of each service, for status.
     config: Option<Config>,
     /// Why nothing can be asked any more.
     lost: Option<String>,
-}
-
-enum Way {
-    Here(Box<Keeper>),
-    There { socket: UnixStream, child: Child },
 }
 
 /// Becomes readable when the firewall was changed by whomever.
@@ -76,18 +70,13 @@ impl AsFd for Line {
 }
 
 impl Partner {
-    /// Nothing is asked of anybody: a dry run.
-    #[must_use]
-    pub fn here(paths: Paths) -> Self {
-        Self::new(Way::Here(Box::new(Keeper::new(paths, true))))
-    }
-
-    /// Starts the firewall process. `places` are the options that name the files, from the root.
+    /// Starts the firewall process; one for a dry run changes nothing. `places` are the options that name the files, from
+    /// the root.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn start(places: &[OsString]) -> io::Result<(Self, Bell)> {
+    pub fn start(places: &[OsString], dry_run: bool) -> io::Result<(Self, Bell)> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
@@ -97,6 +86,7 @@ impl Partner {
             .arg0("spa-server")
             .arg(super::process::COMMAND)
             .args(places)
+            .args(dry_run.then_some("--dry-run"))
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| KEPT.iter().any(|kept| name == kept)))
             .current_dir("/")
@@ -105,24 +95,13 @@ impl Partner {
         let mut child = command.spawn()?;
         let bell = child.stdout.take().ok_or(ErrorKind::BrokenPipe)?;
         rustix::io::ioctl_fionbio(&bell, true)?;
-        Ok((Self::new(Way::There { socket, child }), Bell(bell)))
-    }
-
-    const fn new(way: Way) -> Self {
-        Self {
-            way,
+        let partner = Self {
+            socket,
+            child,
             config: None,
             lost: None,
-        }
-    }
-
-    /// The process that does the firewall; none in a dry run.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        match &self.way {
-            Way::Here(_) => None,
-            Way::There { child, .. } => Some(child.id()),
-        }
+        };
+        Ok((partner, Bell(bell)))
     }
 
     /// What becomes readable when the firewall process is gone.
@@ -130,17 +109,14 @@ impl Partner {
     /// # Errors
     ///
     /// What the system said.
-    pub fn line(&self) -> io::Result<Option<Line>> {
-        match &self.way {
-            Way::Here(_) => Ok(None),
-            Way::There { socket, .. } => Ok(Some(Line(socket.as_fd().try_clone_to_owned()?))),
-        }
+    pub fn line(&self) -> io::Result<Line> {
+        Ok(Line(self.socket.as_fd().try_clone_to_owned()?))
     }
 
     /// Why nothing can be asked any more, if so: it is gone, or it says what nobody asked for.
     pub fn lost(&mut self) -> Option<String> {
-        if let (None, Way::There { socket, .. }) = (&self.lost, &self.way) {
-            let peeked = rustix::net::recv(socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        if self.lost.is_none() {
+            let peeked = rustix::net::recv(&self.socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
             let why = match peeked {
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
                 Ok((0, _)) => "it ended".to_owned(),
@@ -302,10 +278,7 @@ impl Partner {
             Reply::Listening(count) => count,
             other => return Err(self.odd(&other)),
         };
-        let sockets = match &mut self.way {
-            Way::Here(keeper) => Ok(keeper.take_sockets()),
-            Way::There { socket, .. } => wire::receive_sockets(socket, count),
-        };
+        let sockets = wire::receive_sockets(&self.socket, count);
         let sockets = sockets.map_err(|error| self.lose(&error.to_string()))?;
         Ok(sockets.into_iter().map(TcpListener::from).collect())
     }
@@ -319,6 +292,14 @@ impl Partner {
             .flat_map(|service| &service.backends);
         let backends: BTreeSet<_> = backends.copied().collect();
         backends.into_iter().map(crate::config::BackendKind::name).collect()
+    }
+
+    /// Ports that are published for others, and resolvers: what only root may read of this host.
+    pub fn surroundings(&mut self) -> (Vec<PortRange>, Vec<IpNet>) {
+        match self.ask(Request::Surroundings) {
+            Ok(Reply::Surroundings(published, resolvers)) => (published, resolvers),
+            _ => (Vec::new(), Vec::new()),
+        }
     }
 
     /// How the backends are, and whether server.toml is another text than the one in force.
@@ -395,13 +376,11 @@ impl Partner {
         let _ = self.order(Request::LeaveUndo);
     }
 
-    /// The packet process ends in order.
-    pub fn end(mut self) {
-        if self.order(Request::End).is_ok()
-            && let Way::There { socket, mut child } = self.way
-        {
-            drop(socket);
-            let _ = child.wait();
+    /// The packet process ends in order; whether the control socket was its own.
+    pub fn end(mut self, has_socket: bool) {
+        if self.order(Request::End(has_socket)).is_ok() {
+            drop(self.socket);
+            let _ = self.child.wait();
         }
     }
 
@@ -416,11 +395,7 @@ impl Partner {
         if let Some(why) = &self.lost {
             return Err(gone(why));
         }
-        let socket = match &mut self.way {
-            Way::Here(keeper) => return keeper.answer(request),
-            Way::There { socket, .. } => socket,
-        };
-        let answer = wire::send(&*socket, &request).and_then(|()| wire::receive::<Answer>(&*socket));
+        let answer = wire::send(&self.socket, &request).and_then(|()| wire::receive::<Answer>(&self.socket));
         match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(self.lose("it ended")),

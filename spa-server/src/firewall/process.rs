@@ -26,12 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// Serves until the partner is gone.
+/// Serves until the partner is gone; for a dry run, without changing anything.
 ///
 /// # Errors
 ///
 /// When it was not started by a packet process.
-pub fn serve(paths: &Paths) -> Result<(), Failure> {
+pub fn serve(paths: &Paths, dry_run: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("the partner cannot be served: {error}"));
     let socket = take_socket().map_err(|_| {
         let what = "this is a part of spa-server run and does nothing by itself";
@@ -42,7 +42,7 @@ pub fn serve(paths: &Paths) -> Result<(), Failure> {
     let _context = runtime.enter();
     let _held_off = hold_off_signals().map_err(failed)?;
     Process {
-        keeper: Keeper::new(paths.clone(), false),
+        keeper: Keeper::new(paths.clone(), dry_run),
         socket,
         changes: None,
         look: None,
@@ -125,7 +125,7 @@ impl Process {
             return Ok(false);
         };
         let is_new = matches!(request, Request::Commit);
-        let is_last = matches!(request, Request::End);
+        let is_last = matches!(request, Request::End(_));
         let answer = self.keeper.answer(request);
         self.reply(&answer)?;
         if is_new && answer.is_ok() {

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use spa_keys::escape::escape;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -27,6 +27,8 @@ const LONGEST: usize = 8 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many connections are served at once; more wait in the kernel.
 const MOST: usize = 8;
+/// As long one page serves everybody who asks: whoever asks without end costs the daemon's loop no more than this.
+const FRESH: Duration = Duration::from_millis(100);
 /// How long to wait when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -89,7 +91,7 @@ fn bind_with(metrics: &Metrics, requests: mpsc::Sender<Request>, patience: Durat
     Exporter {
         place: escape(&place).into_owned(),
         outcome: listener
-            .map(|listener| tokio::spawn(accept(listener, requests, patience)))
+            .map(|listener| tokio::spawn(accept(listener, Pages::new(requests), patience)))
             .map_err(|error| error.to_string()),
         socket,
     }
@@ -131,7 +133,8 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-async fn accept(listener: Listener, requests: mpsc::Sender<Request>, patience: Duration) {
+async fn accept(listener: Listener, pages: Pages, patience: Duration) {
+    let pages = Arc::new(pages);
     let places = Arc::new(Semaphore::new(MOST));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -141,11 +144,11 @@ async fn accept(listener: Listener, requests: mpsc::Sender<Request>, patience: D
             Listener::Tcp(tcp) => tcp
                 .accept()
                 .await
-                .map(|(stream, _)| attend(stream, &requests, place, patience)),
+                .map(|(stream, _)| attend(stream, &pages, place, patience)),
             Listener::Unix(unix) => unix
                 .accept()
                 .await
-                .map(|(stream, _)| attend(stream, &requests, place, patience)),
+                .map(|(stream, _)| attend(stream, &pages, place, patience)),
         };
         if attended.is_err() {
             tokio::time::sleep(PAUSE).await;
@@ -154,23 +157,26 @@ async fn accept(listener: Listener, requests: mpsc::Sender<Request>, patience: D
 }
 
 /// Who is slow or gone loses the connection; nobody else notices.
-fn attend<S>(mut stream: S, requests: &mpsc::Sender<Request>, place: OwnedSemaphorePermit, patience: Duration)
+fn attend<S>(mut stream: S, pages: &Arc<Pages>, place: OwnedSemaphorePermit, patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let requests = requests.clone();
+    let pages = Arc::clone(pages);
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(patience, serve(&mut stream, &requests)).await;
+        let _ = tokio::time::timeout(patience, serve(&mut stream, &pages)).await;
         drop(place);
     });
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, requests: &mpsc::Sender<Request>) -> io::Result<()> {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, pages: &Pages) -> io::Result<()> {
     let answer = match receive(stream).await? {
         Received::Gone => return Ok(()),
         Received::TooLong => Answer::plain("431 Request Header Fields Too Large", "too long\n"),
         Received::Head(head) => match asked(&head) {
-            Ok(()) => ask(requests).await,
+            Ok(()) => match pages.get().await {
+                Some(page) => Answer::page(page),
+                None => Answer::plain("503 Service Unavailable", "spa-server is stopping\n"),
+            },
             Err(answer) => answer,
         },
     };
@@ -218,26 +224,43 @@ fn asked(head: &[u8]) -> Result<(), Answer> {
     }
 }
 
-async fn ask(requests: &mpsc::Sender<Request>) -> Answer {
-    let (reply, answer) = oneshot::channel();
-    let request = Request {
-        method: METHOD.into(),
-        parameters: Value::Null,
-        uid: u32::MAX,
-        reply,
-    };
-    let stopping = || Answer::plain("503 Service Unavailable", "spa-server is stopping\n");
-    if requests.send(request).await.is_err() {
-        return stopping();
+/// The last page, and the way to a new one.
+#[derive(Debug)]
+struct Pages {
+    requests: mpsc::Sender<Request>,
+    last: Mutex<Option<(Instant, String)>>,
+}
+
+impl Pages {
+    fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self {
+            requests,
+            last: Mutex::default(),
+        }
     }
-    match answer.await {
-        Ok(Ok(page)) => Answer {
-            status: "200 OK",
-            kind: "text/plain; version=0.0.4; charset=utf-8",
-            more: "",
-            body: page["text"].as_str().unwrap_or_default().to_owned(),
-        },
-        _ => stopping(),
+
+    /// The page, not older than [`FRESH`]; nothing when the daemon is stopping. One asks, the others wait for it.
+    async fn get(&self) -> Option<String> {
+        let mut last = self.last.lock().await;
+        if let Some((_, page)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return Some(page.clone());
+        }
+        let page = self.ask().await?;
+        *last = Some((Instant::now(), page.clone()));
+        Some(page)
+    }
+
+    async fn ask(&self) -> Option<String> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            method: METHOD.into(),
+            parameters: Value::Null,
+            uid: u32::MAX,
+            reply,
+        };
+        self.requests.send(request).await.ok()?;
+        let page = answer.await.ok()?.ok()?;
+        Some(page["text"].as_str()?.to_owned())
     }
 }
 
@@ -249,6 +272,15 @@ struct Answer {
 }
 
 impl Answer {
+    fn page(body: String) -> Self {
+        Self {
+            status: "200 OK",
+            kind: "text/plain; version=0.0.4; charset=utf-8",
+            more: "",
+            body,
+        }
+    }
+
     fn plain(status: &'static str, body: &str) -> Self {
         Self {
             status,
@@ -325,6 +357,34 @@ mod tests {
         }
         drop(exporter);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn who_asks_without_end_asks_the_daemon_seldom() {
+        let (sender, mut requests) = mpsc::channel::<Request>(4);
+        let counting = tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(request) = requests.recv().await {
+                count += 1;
+                let _ = request.reply.send(Ok(json!({ "text": "x" })));
+            }
+            count
+        });
+        let pages = Pages::new(sender);
+        let begun = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(pages.get().await.as_deref(), Some("x"));
+        }
+        let most = begun.elapsed().as_millis() / FRESH.as_millis() + 1;
+        drop(pages);
+        assert!(counting.await.unwrap() <= most);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_octets_have_an_answer(head in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = asked(&head);
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use seccompiler::{
 };
 
 use super::{Given, Kept, unless};
+use crate::logging::JOURNAL;
 
 /// System calls that are allowed whatever their arguments, and why.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +36,6 @@ pub const ALLOWED: &[Call] = &[
             libc::SYS_close,
             libc::SYS_recvfrom,
             libc::SYS_recvmsg,
-            libc::SYS_sendto,
-            libc::SYS_sendmsg,
             libc::SYS_shutdown,
         ],
     },
@@ -57,7 +56,7 @@ pub const ALLOWED: &[Call] = &[
         ],
     },
     Call {
-        reason: "writing them: drafts that are made durable and renamed, the record, the audit log, long lines for journald",
+        reason: "writing them: drafts that are made durable and renamed, the record, the audit log",
         numbers: &[
             libc::SYS_fsync,
             libc::SYS_fdatasync,
@@ -70,7 +69,6 @@ pub const ALLOWED: &[Call] = &[
             libc::SYS_renameat,
             libc::SYS_renameat2,
             libc::SYS_linkat,
-            libc::SYS_memfd_create,
         ],
     },
     Call {
@@ -167,7 +165,7 @@ pub const ALLOWED: &[Call] = &[
 ];
 
 /// Applies the filter to this thread and all that it starts.
-pub(super) fn keep_needed() -> Given {
+pub(super) fn keep_needed(to_journal: bool) -> Given {
     let arch = std::env::consts::ARCH.try_into().map_err(|_| {
         let arch = std::env::consts::ARCH;
         Kept(format!(
@@ -175,18 +173,18 @@ pub(super) fn keep_needed() -> Given {
         ))
     })?;
     let failed = "may use every system call";
-    let program = program(arch).map_err(unless(failed))?;
+    let program = program(arch, to_journal).map_err(unless(failed))?;
     apply_filter(&program).map_err(unless(failed))
 }
 
-fn program(arch: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(arch: TargetArch, to_journal: bool) -> Result<BpfProgram, seccompiler::BackendError> {
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules()?, refused, SeccompAction::Allow, arch)?;
+    let filter = SeccompFilter::new(rules(to_journal)?, refused, SeccompAction::Allow, arch)?;
     let filter: BpfProgram = filter.try_into()?;
     Ok(without_clone3().into_iter().chain(filter).collect())
 }
 
-fn rules() -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::BackendError> {
+fn rules(to_journal: bool) -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::BackendError> {
     let numbers = ALLOWED.iter().flat_map(|call| call.numbers);
     let mut rules: BTreeMap<c_long, Vec<Rule>> = numbers.map(|number| (*number, Vec::new())).collect();
     let mut allow = |number, conditions| -> Result<(), seccompiler::BackendError> {
@@ -195,6 +193,17 @@ fn rules() -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::BackendError> {
     };
     // Capture.
     allow(libc::SYS_socket, vec![equals(0, libc::AF_PACKET)?])?;
+    // What libpcap asks of an interface. It cannot be connected, and nothing can be sent to an address over it.
+    let datagrams = vec![equals(0, libc::AF_INET)?, equals(1, libc::SOCK_DGRAM)?, equals(2, 0)?];
+    allow(libc::SYS_socket, datagrams)?;
+    // To whom a socket is connected, or to the kernel: only the length of an address can be looked at. With the log in the
+    // journal, to what is as long as its name.
+    let journal = to_journal.then_some(size_of::<libc::sa_family_t>() + JOURNAL.len() + 1);
+    let lengths = [0, size_of::<libc::sockaddr_nl>()];
+    for length in lengths.into_iter().chain(journal) {
+        let length = Condition::new(5, Len::Dword, Op::Eq, length as u64)?;
+        allow(libc::SYS_sendto, vec![length])?;
+    }
     // Addresses and routes; which sockets are there.
     for protocol in [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG] {
         allow(
@@ -235,7 +244,6 @@ fn rules() -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::BackendError> {
         libc::F_OFD_GETLK,
         libc::F_OFD_SETLK,
         libc::F_OFD_SETLKW,
-        libc::F_ADD_SEALS,
     ] {
         allow(SYS_fcntl, vec![equals(1, command)?])?;
     }
@@ -276,7 +284,7 @@ mod tests {
 
     #[test]
     fn nothing_that_starts_connects_or_traces_is_allowed() {
-        let rules = rules().unwrap();
+        let rules = rules(false).unwrap();
         let forbidden = [
             libc::SYS_execve,
             libc::SYS_execveat,
@@ -312,6 +320,6 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), all);
-        program(std::env::consts::ARCH.try_into().unwrap()).unwrap();
+        program(std::env::consts::ARCH.try_into().unwrap(), true).unwrap();
     }
 }

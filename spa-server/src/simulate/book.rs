@@ -143,3 +143,50 @@ impl ReplayRecord for Book {
         verdict
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use spa_keys::state::{Change, State, StateLock};
+
+    use super::*;
+
+    const KEY: PublicKey = PublicKey([7; 32]);
+    const RETENTION: Duration = Duration::from_mins(10);
+
+    fn claim(book: &mut Book, secs: u64) -> Verdict {
+        book.claim(&KEY, UnixTime::from_secs(secs), RETENTION)
+    }
+
+    #[test]
+    fn a_replay_of_the_record_is_told_from_one_of_the_capture() {
+        let dir = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir()
+            .unwrap();
+        let mut state = State::create(dir.path(), StateLock::acquire(dir.path()).unwrap()).unwrap();
+        let set = ReplaySet::restore(UnixTime::from_secs(1), [UnixTime::from_secs(100)]);
+        state.commit(&[Change::Replay(KEY, set)]).unwrap();
+        let mut book = Book::new(Known::File(Box::new(Snapshot::read(dir.path()).unwrap())));
+        assert_eq!(claim(&mut book, 100), Verdict::Replayed);
+        assert!(book.why_replayed().contains("this gateway's record"));
+        assert_eq!(claim(&mut book, 101), Verdict::Fresh);
+        assert_eq!(book.claimed(), Some(UnixTime::from_secs(101)));
+        assert_eq!(claim(&mut book, 101), Verdict::Replayed);
+        assert!(book.why_replayed().contains("in this capture"));
+        book.begin();
+        assert_eq!(book.claimed(), None);
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_answer_makes_no_replay_fresh() {
+        let mut book = Book::new(Known::Daemon("/nonexistent/control.sock".into()));
+        assert_eq!(claim(&mut book, 100), Verdict::Unavailable);
+        assert!(
+            book.why_unavailable()
+                .starts_with("the replay record cannot be used now: ")
+        );
+        assert_eq!(claim(&mut Book::new(Known::Nothing), 100), Verdict::Fresh);
+    }
+}

@@ -260,7 +260,7 @@ fn allowed(decision: &Decision) -> String {
         .iter()
         .map(|(name, why)| format!("; left out: {name} {why}"));
     format!(
-        "it may for {}: {}{}",
+        "its client may, for {}: {}{}",
         decision.address,
         names.join(", "),
         left_out.collect::<String>()

@@ -1,5 +1,7 @@
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::super::chain::{Chain, Followed};
 use super::super::event::Event;
 use super::*;
@@ -105,6 +107,49 @@ fn a_torn_tail_is_marked_and_nothing_else_is_lost() {
     );
     assert!(matches!(events[2], Event::Torn { .. }), "{events:?}");
     assert_eq!(numbers_of(&events), [0, 1, 3, 4]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn wherever_a_crash_cuts_it_off_only_that_line_is_lost(cut: prop::sample::Index, zeros in 0..40usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = AuditLog::open(dir.path(), BIG, at(0));
+        write(&mut log, 0..5);
+        log.close(at(9));
+        let file = files::path(dir.path(), 0);
+        let text = fs::read(&file).unwrap();
+        let cut = cut.index(text.len() + 1);
+        fs::write(&file, [&text[..cut], &vec![0; zeros]].concat()).unwrap();
+        let mut log = AuditLog::open(dir.path(), BIG, at(10));
+        write(&mut log, 5..7);
+        let (followed, events) = read(dir.path());
+        let whole = text[..cut].split(|octet| *octet == b'\n').filter(|line| line.ends_with(b"\"}")).count() as u64;
+        // Zeros behind a line that lacks its end are in that line.
+        let whole = whole - u64::from(zeros > 0 && text[..cut].ends_with(b"\"}"));
+        prop_assert_eq!(numbers_of(&events), (0..whole).chain(5..7).collect::<Vec<_>>());
+        prop_assert_eq!(followed.unfinished, 0);
+    }
+}
+
+#[test]
+fn a_log_whose_end_is_not_known_is_not_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditLog::open(dir.path(), BIG, at(0));
+    write(&mut log, 0..3);
+    log.close(at(9));
+    let (file, aside) = (files::path(dir.path(), 0), dir.path().join("aside"));
+    fs::rename(&file, &aside).unwrap();
+    fs::create_dir(&file).unwrap();
+    let mut log = AuditLog::open(dir.path(), BIG, at(10));
+    write(&mut log, 3..5);
+    assert!(log.state().unwrap().failure.is_some());
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&aside, &file).unwrap();
+    write(&mut log, 20..21);
+    let (followed, events) = read(dir.path());
+    assert_eq!(numbers_of(&events), [0, 1, 2, 3, 4, 20]);
+    assert_eq!((followed.head.unwrap().n, followed.torn), (7, 0));
 }
 
 #[test]

@@ -171,9 +171,10 @@ impl Report {
                 each.join(", ")
             };
             let (read, accepted, other) = (self.read, self.accepted, self.other);
+            let packets = if read == 1 { "packet" } else { "packets" };
             writeln!(
                 self.out,
-                "{head}{read} packets: accepted {accepted}, refused {each}, to no knock port {other}"
+                "{head}{read} {packets}: accepted {accepted}, refused {each}, to no knock port {other}"
             )?;
         }
         self.out.flush()
