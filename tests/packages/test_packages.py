@@ -24,6 +24,10 @@ ROOT = Path(os.environ["SPA_ROOT"])
 OLD, NEW = (sorted(Path(os.environ[name]).glob("*.deb")) for name in ("SPA_OLD", "SPA_NEW"))
 UNITS = ("spa-server.service", "spa-protect.service", "spa-close-overdue.service")
 BACK_WITHIN_S = 2.0
+# capabilities(7), as CapabilityBoundingSet= of the units leaves them: chown, dac_override, fowner, kill, setgid, setuid,
+# setpcap, net_admin.
+CAP_NET_RAW = 13
+BOUNDING = {0, 1, 3, 5, 6, 7, 8, 12, CAP_NET_RAW}
 # What the system itself keeps: logs, caches, the package manager's own, what was mounted.
 NOT_OURS = re.compile(
     r"(var/log|var/cache|var/lib/(dpkg|apt|systemd|dbus|man-db|ucf)|var/tmp|run|tmp|proc|sys|dev|root|packages)(/|$)"
@@ -194,14 +198,33 @@ class Life(unittest.TestCase):
             self.assertNotIn(word, journal)
         self.assertNotEqual(self.sh('spa-server status --json | grep -o \'"record":{"state":"ok"\''), "")
 
-    def test_08_a_reload_says_what_is_wrong_and_leaves_the_old_in_force(self) -> None:
+    def test_08_its_parts_have_the_rights_they_should_have(self) -> None:
+        def facts(pid: str) -> dict[str, str]:
+            lines = self.sh(f"cat /proc/{pid}/status").splitlines()
+            return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+        main = self.shown("MainPID")
+        packets = facts(main)
+        spa = self.sh("id -u spa").strip()
+        self.assertEqual(set(packets["Uid"].split()), {spa})
+        self.assertEqual({packets[name] for name in ("CapEff", "CapPrm")}, {f"{1 << CAP_NET_RAW:016x}"})
+        self.assertEqual((packets["NoNewPrivs"], packets["Seccomp"]), ("1", "2"))
+        (child,) = self.sh(f"cat /proc/{main}/task/{main}/children").split()
+        firewall = facts(child)
+        self.assertEqual(set(firewall["Uid"].split()), {"0"})
+        allowed = sum(1 << number for number in BOUNDING)
+        self.assertEqual(int(firewall["CapBnd"], 16) & ~allowed, 0)
+        self.assertEqual((firewall["NoNewPrivs"], firewall["Seccomp"]), ("1", "2"))
+        self.assertIn("Read-only", self.sh(f"nsenter -t {child} -m touch /usr/sbin/x", check=False))
+
+    def test_09_a_reload_says_what_is_wrong_and_leaves_the_old_in_force(self) -> None:
         self.sh("systemctl reload spa-server")
         self.sh("cp -p /etc/spa/server.toml /root/good.toml && echo nonsense >>/etc/spa/server.toml")
         self.assertNotEqual(self.machine.run("systemctl", "reload", "spa-server", check=False).returncode, 0)
         self.assertEqual(self.states("is-active")[0], "active")
         self.assertIn("anna", self.grants())
 
-    def test_09_an_upgrade_with_a_bad_configuration_leaves_the_old_daemon_running(self) -> None:
+    def test_10_an_upgrade_with_a_bad_configuration_leaves_the_old_daemon_running(self) -> None:
         pid = self.shown("MainPID")
         said = self.install("new")
         self.assertIn("refuses this configuration", said)
@@ -209,7 +232,7 @@ class Life(unittest.TestCase):
         self.assertTrue(self.friend_gets_in())
         self.sh("cp -p /root/good.toml /etc/spa/server.toml && dpkg -i /packages/old/*.deb")
 
-    def test_10_an_upgrade_takes_over_and_keeps_the_open_door(self) -> None:
+    def test_11_an_upgrade_takes_over_and_keeps_the_open_door(self) -> None:
         self.knock()
         pid = self.shown("MainPID")
         self.install("new")
@@ -219,7 +242,7 @@ class Life(unittest.TestCase):
         self.assertTrue(self.friend_gets_in())
         self.assert_hidden()
 
-    def test_11_a_daemon_that_is_killed_is_back_in_time_with_its_doors(self) -> None:
+    def test_12_a_daemon_that_is_killed_is_back_in_time_with_its_doors(self) -> None:
         for _ in range(2):
             pid = int(self.shown("MainPID"))
             begun = time.monotonic()
@@ -228,7 +251,7 @@ class Life(unittest.TestCase):
             self.assertLess(time.monotonic() - begun, BACK_WITHIN_S)
             self.assertIn("anna", self.grants())
 
-    def test_12_a_frozen_daemon_is_noticed(self) -> None:
+    def test_13_a_frozen_daemon_is_noticed(self) -> None:
         folder = "/run/systemd/system/spa-server.service.d"
         self.sh(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=2\\n' >{folder}/test.conf")
         self.sh("systemctl daemon-reload && systemctl restart spa-server")
@@ -238,13 +261,13 @@ class Life(unittest.TestCase):
         self.assertIn("watchdog", self.sh("journalctl --no-pager -u spa-server -n 30").lower())
         self.sh(f"rm -r {folder} && systemctl daemon-reload && systemctl restart spa-server")
 
-    def test_13_a_stop_leaves_hidden_what_is_hidden_and_closes_in_the_background(self) -> None:
+    def test_14_a_stop_leaves_hidden_what_is_hidden_and_closes_in_the_background(self) -> None:
         self.sh("systemctl stop spa-server")
         self.assertEqual(self.sh("systemctl --failed --no-legend -q"), "")
         self.assert_hidden()
         self.assertTrue(self.friend_gets_in(), "keep-doors")
 
-    def test_14_a_boot_hides_before_the_network_and_opens_nothing(self) -> None:
+    def test_15_a_boot_hides_before_the_network_and_opens_nothing(self) -> None:
         self.machine.power_off()
         # The machine's network outlives its power-off here; a real one's rules do not.
         for tool in ("iptables", "ip6tables"):
@@ -262,7 +285,7 @@ class Life(unittest.TestCase):
         self.assertNotIn("ordering cycle", self.sh("journalctl --no-pager -b"))
         self.assertEqual(self.sh("systemctl is-active spa-close-overdue", check=False).strip(), "inactive")
 
-    def test_15_the_hidden_port_is_seen_again_after_a_removal(self) -> None:
+    def test_16_the_hidden_port_is_seen_again_after_a_removal(self) -> None:
         rules = "iptables-save; ip6tables-save; ipset list -n"
         said = self.sh("dpkg -r spa-server spa-client")
         self.assertIn("as visible now", said)
@@ -273,7 +296,7 @@ class Life(unittest.TestCase):
         self.assertEqual(self.sh("ls /etc/systemd/system/*.wants /etc/systemd/system | grep spa || true"), "")
         self.sh("test -e /etc/spa/gateway.key -a -e /var/lib/spa/record.redb")
 
-    def test_16_what_was_removed_comes_back_with_its_clients(self) -> None:
+    def test_17_what_was_removed_comes_back_with_its_clients(self) -> None:
         self.install("new")
         self.assertEqual(self.states("is-enabled"), ["disabled"] * 3)
         self.assertEqual(self.states("is-active"), ["inactive"] * 3)
@@ -281,7 +304,7 @@ class Life(unittest.TestCase):
         self.knock()
         self.assert_hidden()
 
-    def test_17_a_purge_leaves_nothing(self) -> None:
+    def test_18_a_purge_leaves_nothing(self) -> None:
         self.sh("dpkg -P spa-server spa-client")
         for family in FAMILIES:
             self.assertTrue(self.network.stranger.is_open(GATEWAY[family]))

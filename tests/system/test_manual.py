@@ -140,12 +140,8 @@ class Files(unittest.TestCase):
         return words | set(tables)
 
     def test_every_key_of_server_toml_is_explained(self) -> None:
-        structs = ["RawConfig", "RawGateway", "RawListen", "RawLockOut", "RawNftables", "RawTcpWrappers"]
-        structs += ["RawService", "RawSequence", "RawScanGuard"]
         source = "spa-server/src/config/raw.rs"
-        all_structs = re.findall(r"pub struct (Raw\w+) \{", (ROOT / source).read_text())
-        self.assertEqual(sorted(all_structs), sorted(structs), "a table that this test does not know")
-        keys = self.keys_of(source, *structs)
+        keys = self.keys_of(source, *re.findall(r"pub struct (Raw\w+) \{", (ROOT / source).read_text()))
         self.assertGreater(len(keys), 45)
         self.assertEqual(self.documented("server.toml.5"), keys)
 
