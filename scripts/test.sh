@@ -31,7 +31,7 @@ done
 need_root scripts/test.sh
 need_cargo
 install_missing gcc g++ libc6-dev libpcap-dev iproute2 iptables ipset nftables conntrack procps openssh-server \
-  openssh-client tcpd tcpdump nmap knockd rsync git faketime strace python3 python3-cryptography
+  openssh-client tcpd tcpdump nmap knockd fwknop-server fwknop-client rsync git faketime strace python3 python3-cryptography
 
 target=$(target_folder)
 [ -n "$target" ] || exit 1
