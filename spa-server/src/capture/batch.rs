@@ -110,19 +110,25 @@ mod tests {
             secret: &client,
             psk: &psk,
         };
+        // At 08:00: the day before is taken too.
         let now = UnixTime::from_secs(1_800_000_000);
-        let act = Act::Open {
-            address: Address::AsSeen,
-            duration_s: 0,
-            services: Services::new(vec!["ssh".parse().unwrap()]).unwrap(),
+        let mut sealed_at = |timestamp| {
+            let act = Act::Open {
+                address: Address::AsSeen,
+                duration_s: 0,
+                services: Services::new(vec!["ssh".parse().unwrap()]).unwrap(),
+            };
+            let request = Request {
+                timestamp,
+                code: None,
+                act,
+            };
+            sender.seal(&request, 400, rng).unwrap()
         };
-        let request = Request {
-            timestamp: now,
-            code: None,
-            act,
-        };
-        let knock = sender.seal(&request, 400, rng).unwrap();
-        let mut sieve = Sieve::new(vec![identity()], Listen::port(62201));
+        let yesterday = UnixTime::from_secs(now.as_secs() - 9 * 3600);
+        let knocks = [sealed_at(now), sealed_at(yesterday)];
+        let other = Identity::new(SecretKey::generate(rng), HmacKey::generate(rng));
+        let mut sieve = Sieve::new(vec![other, identity()], Listen::port(62201));
         let put = |batch: &mut Batch, payload: &[u8]| {
             let datagram = Datagram {
                 source: "192.0.2.7:40000".parse().unwrap(),
@@ -131,26 +137,34 @@ mod tests {
             };
             batch.put(&datagram, None)
         };
-        for genuine in 0..Sieve::AT_ONCE {
-            let mut batch = Batch::default();
+        let batch_of = |rows| Batch {
+            waiting: Vec::new(),
+            rows,
+        };
+        for (rows, genuine) in Rows::all_of_this_processor()
+            .into_iter()
+            .flat_map(|rows| (0..Sieve::AT_ONCE).map(move |at| (rows, at)))
+        {
+            let mut batch = batch_of(rows);
             for at in 0..Sieve::AT_ONCE {
                 let junk = vec![7; 288 + 20 * at];
-                if !put(&mut batch, if at == genuine { &knock } else { &junk }) {
-                    println!("skipped: nothing is put aside on this processor");
-                    return;
-                }
+                assert!(put(&mut batch, if at == genuine { &knocks[at % 2] } else { &junk }));
             }
             assert!(batch.is_full());
             let untagged = batch.untagged(&mut sieve, now);
-            assert_eq!(untagged, std::array::from_fn(|at| at != genuine));
+            assert_eq!(untagged, std::array::from_fn(|at| at != genuine), "{rows:?}");
+            batch.clear();
+            assert!(!put(&mut batch, &[7; 1233]), "longer than any knock");
+            assert!(put(&mut batch, &[7; 288]));
+            assert_eq!(
+                batch.untagged(&mut sieve, now),
+                [false; Sieve::AT_ONCE],
+                "too few: one after the other"
+            );
         }
-        let mut batch = Batch::default();
-        assert!(!put(&mut batch, &[7; 1233]), "longer than any knock");
-        assert!(put(&mut batch, &[7; 288]));
-        assert_eq!(
-            batch.untagged(&mut sieve, now),
-            [false; Sieve::AT_ONCE],
-            "too few: one after the other"
+        assert!(
+            !put(&mut batch_of(Rows::Narrow), &knocks[0]),
+            "nothing is put aside without gain"
         );
     }
 }

@@ -31,6 +31,24 @@ impl Rows {
         }
     }
 
+    /// Also those that would not be chosen.
+    #[cfg(test)]
+    pub(super) fn all_of_this_processor() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        let all = [
+            (Self::Avx2, is_x86_feature_detected!("avx2")),
+            (
+                Self::Avx512,
+                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"),
+            ),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let all: [(Self, bool); 0] = [];
+        all.into_iter()
+            .filter_map(|(rows, there)| there.then_some(rows))
+            .collect()
+    }
+
     #[cfg(not(target_arch = "x86_64"))]
     pub(super) fn of_this_processor() -> Self {
         Self::Narrow
