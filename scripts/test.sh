@@ -31,8 +31,8 @@ done
 need_root scripts/test.sh
 need_cargo
 install_missing gcc g++ libc6-dev libpcap-dev iproute2 iptables ipset nftables conntrack procps openssh-server \
-  openssh-client tcpd tcpdump nmap knockd rsync git faketime strace binutils ansible-core fail2ban tmux python3 \
-  python3-cryptography python3-prometheus-client mandoc man-db systemd
+  openssh-client tcpd tcpdump nmap knockd fwknop-server fwknop-client rsync git faketime strace binutils \
+  ansible-core fail2ban tmux python3 python3-cryptography python3-prometheus-client mandoc man-db systemd
 
 target=$(target_folder)
 [ -n "$target" ] || exit 1

@@ -68,6 +68,7 @@ mod invite;
 mod key;
 mod keyring;
 mod knock;
+mod lanes;
 mod limit;
 mod noise;
 mod outer;

@@ -6,6 +6,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::key::{HmacKey, PublicKey};
+use crate::lanes::{self, LANES, LaneKey};
 use crate::noise::{finish, keyed_hmac, sha256};
 use crate::packet::SealedKnock;
 use crate::time::Day;
@@ -15,26 +16,37 @@ const MASK_LABEL: &[u8] = b"spa/1 mask";
 
 /// `K_tag(day) = HMAC(K, "spa/1 tag" ‖ S ‖ day)`, keyed and ready.
 #[derive(Clone)]
-pub(crate) struct TagKey(Hmac<Sha256>);
+pub(crate) struct TagKey {
+    mac: Hmac<Sha256>,
+    lanes: LaneKey,
+}
 
 impl TagKey {
     pub(crate) fn new(hmac_key: &HmacKey, gateway: &PublicKey, day: Day) -> Self {
         let day = day.0.to_be_bytes();
-        Self(keyed_hmac(&*finish(
-            keyed_hmac(hmac_key.expose()),
-            &[TAG_LABEL, gateway.as_bytes(), &day],
-        )))
+        let key = finish(keyed_hmac(hmac_key.expose()), &[TAG_LABEL, gateway.as_bytes(), &day]);
+        Self {
+            mac: keyed_hmac(&*key),
+            lanes: LaneKey::new(&key),
+        }
     }
 
     /// `HMAC(K_tag(day), digest)` truncated to 16 octets; `digest` is [`digest`] of the rest of the datagram.
     pub(crate) fn tag(&self, digest: &[u8; 32]) -> [u8; 16] {
-        let whole = finish(self.0.clone(), &[digest]);
+        let whole = finish(self.mac.clone(), &[digest]);
         core::array::from_fn(|i| whole[i])
     }
 
     /// Whether the tag is right, in constant time.
     pub(crate) fn verify(&self, digest: &[u8; 32], tag: &[u8; 16]) -> bool {
         self.tag(digest).ct_eq(tag).into()
+    }
+
+    /// The same for several at once, in constant time too.
+    #[allow(clippy::inline_always, reason = "compiled for the caller's processor, as `lanes` is")]
+    #[inline(always)]
+    pub(crate) fn verify_lanes(&self, digests: &lanes::State, tags: &[&[u8; 16]; LANES]) -> [bool; LANES] {
+        self.lanes.tags(digests).begin_with(tags)
     }
 }
 

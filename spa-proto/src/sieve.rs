@@ -8,8 +8,9 @@ use crate::copies::Copies;
 use crate::drop_reason::DropReason;
 use crate::frame::Datagram;
 use crate::key::{HmacKey, PublicKey, SecretKey};
+use crate::lanes::{self, LANES};
 use crate::outer::{MaskKey, TagKey, digest};
-use crate::packet::SealedKnock;
+use crate::packet::{LENGTHS, SealedKnock};
 use crate::time::{Day, UnixTime};
 
 /// A gateway identity: a static key `S` and an HMAC key `K` ("Keys").
@@ -179,6 +180,56 @@ impl Sieve {
             }),
             None => Ok(Admitted { sealed, identity, day }),
         }
+    }
+
+    /// How many datagrams can be looked at side by side.
+    pub const AT_ONCE: usize = LANES;
+
+    /// Whether this is for one of the gateway's ports and addresses and of a length that a knock can have (step 1).
+    #[must_use]
+    pub fn accepts(&self, datagram: &Datagram<'_>) -> bool {
+        self.listen.accepts(datagram) && LENGTHS.contains(&datagram.payload.len())
+    }
+
+    /// Which of these payloads bear no tag that step 2 would take: those that [`Sieve::admit`] would refuse for it. Found
+    /// side by side, in rows of words as wide as AVX2 has them.
+    ///
+    /// # Safety
+    ///
+    /// Only for a processor that has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    pub fn untagged_avx2(&mut self, now: UnixTime, payloads: &[&[u8]; LANES]) -> [bool; LANES] {
+        self.untagged(now, payloads)
+    }
+
+    /// The same with AVX-512, whose instructions turn words and join three rows at once.
+    ///
+    /// # Safety
+    ///
+    /// Only for a processor that has AVX-512F and VL.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub fn untagged_avx512(&mut self, now: UnixTime, payloads: &[&[u8]; LANES]) -> [bool; LANES] {
+        self.untagged(now, payloads)
+    }
+
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the processors above"))]
+    #[allow(clippy::inline_always, reason = "compiled for the caller's processor, as `lanes` is")]
+    #[inline(always)]
+    fn untagged(&mut self, now: UnixTime, payloads: &[&[u8]; LANES]) -> [bool; LANES] {
+        self.turn_to([now.day(), now.neighbour_day()]);
+        let tags = payloads.map(|payload| payload.first_chunk().unwrap_or(&[0; 16]));
+        let digests = lanes::digests(&payloads.map(|payload| payload.get(16..).unwrap_or(&[])));
+        let mut untagged = [true; LANES];
+        for key in self.days.iter().flat_map(|day| &day.keys) {
+            let right = key.verify_lanes(&digests, &tags);
+            untagged
+                .iter_mut()
+                .zip(right)
+                .for_each(|(untagged, right)| *untagged &= !right);
+        }
+        untagged
     }
 
     /// Whose tag it is and of which day, of the two days that are taken now (step 2).

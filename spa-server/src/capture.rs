@@ -1,7 +1,9 @@
 //! libpcap → candidates: one thread for each interface, which refuses junk itself (steps 1 to 3).
 
+mod batch;
 mod filter;
 pub mod probes;
+mod rows;
 pub(crate) mod twice;
 mod watch;
 
@@ -146,6 +148,7 @@ struct Sifter {
     generation: u64,
     twice: twice::Twice,
     samples: Samples,
+    batch: batch::Batch,
 }
 
 impl Sifter {
@@ -159,31 +162,63 @@ impl Sifter {
             generation,
             twice: twice::Twice::default(),
             samples: Samples::default(),
+            batch: batch::Batch::default(),
         }
     }
 
     fn sift(&mut self, link: LinkType, frame: &[u8]) {
-        if self.shared.generation.load(Relaxed) != self.generation {
-            let Self { sieve, generation, .. } = Self::new(&self.shared);
-            (self.sieve, self.generation) = (sieve, generation);
-        }
         let datagram = match Datagram::from_frame(link, frame) {
             Ok(datagram) => datagram,
             Err(error) => return self.refuse(None, DropReason::Frame(error)),
         };
-        let verdict = self.sieve.admit(clock::wall(), &datagram).map(|_| ());
+        let interface = twice::interface(link, frame);
+        if !self.sieve.accepts(&datagram) || !self.batch.put(&datagram, interface) {
+            self.judge(&datagram, interface);
+        } else if self.batch.is_full() {
+            self.judge_batch();
+        }
+    }
+
+    /// What was put aside: what bears no tag is refused without another look.
+    fn judge_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.renew();
+        let mut batch = std::mem::take(&mut self.batch);
+        let untagged = batch.untagged(&mut self.sieve, clock::wall());
+        for (waiting, untagged) in batch.waiting().zip(untagged) {
+            let datagram = waiting.datagram();
+            if untagged {
+                self.refuse(Some(datagram.source), DropReason::Tag);
+            } else {
+                self.judge(&datagram, waiting.interface);
+            }
+        }
+        batch.clear();
+        self.batch = batch;
+    }
+
+    /// Takes over a sieve that the daemon has changed.
+    fn renew(&mut self) {
+        if self.shared.generation.load(Relaxed) != self.generation {
+            let Self { sieve, generation, .. } = Self::new(&self.shared);
+            (self.sieve, self.generation) = (sieve, generation);
+        }
+    }
+
+    fn judge(&mut self, datagram: &Datagram<'_>, interface: Option<u32>) {
+        self.renew();
+        let verdict = self.sieve.admit(clock::wall(), datagram).map(|_| ());
         if !matches!(verdict, Ok(()) | Err(DropReason::Copy { forwarded: false })) {
             return self.refuse(Some(datagram.source), verdict.err().unwrap_or(DropReason::Tag));
         }
-        if self
-            .twice
-            .seen(&datagram, twice::interface(link, frame), Instant::now())
-        {
+        if self.twice.seen(datagram, interface, Instant::now()) {
             self.shared.counters.twice.fetch_add(1, Relaxed);
         } else if let Err(reason) = verdict {
             self.refuse(Some(datagram.source), reason);
         } else {
-            self.pass_on(&datagram);
+            self.pass_on(datagram);
         }
     }
 
@@ -224,6 +259,10 @@ impl Sifter {
 impl Reader for Sifter {
     fn take(&mut self, link: LinkType, frame: &[u8]) {
         self.sift(link, frame);
+    }
+
+    fn pause(&mut self) {
+        self.judge_batch();
     }
 
     fn dropped(&self, count: u64) {

@@ -9,17 +9,13 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "system"))
-
-import harness  # noqa: E402
-from harness import Network, Process, at_end  # noqa: E402
+import harness
+from harness import Network, Process, at_end
 
 KNOCK_PORT = harness.KNOCK_PORT
 SERVICE_PORT = 5000
@@ -156,13 +152,18 @@ class Group:
         found = 0
         for pid in self.pids():
             for status in Path(f"/proc/{pid}/task").glob("*/status"):
-                found += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())))
+                with contextlib.suppress(OSError):  # ended meanwhile
+                    found += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())))
         return found
 
     def memory_kb(self) -> tuple[int, int]:
         """Proportional and anonymous resident memory of all processes."""
-        texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
-        return tuple(sum(kb(text, name) for text in texts) for name in ("Pss", "Anonymous"))  # type: ignore[return-value]
+        texts = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                texts.append(Path(f"/proc/{pid}/smaps_rollup").read_text())
+        whole, anonymous = (sum(kb(text, name) for text in texts) for name in ("Pss", "Anonymous"))
+        return whole, anonymous
 
     def _remove(self) -> None:
         """Ends what is left inside, all of it started here, such as the sleeping children of a daemon that is gone."""
@@ -184,14 +185,15 @@ def is_v2(path: Path) -> bool:
     return (path / "cgroup.controllers").exists()
 
 
-def settled_cpu(group: Group, patience: float = 60) -> float:
-    """The processor time of a group once it has stopped rising: a backlog has been worked off."""
+def settled_cpu(group: Group, idle: float, patience: float = 15) -> float:
+    """The processor time of a group once it rises no faster than when idle: a backlog has been worked off."""
     end = time.monotonic() + patience
     before = group.cpu_s()
     while time.monotonic() < end:
-        time.sleep(0.25)  # the length of the look
+        begun = time.monotonic()
+        time.sleep(0.2)  # the length of the look
         now = group.cpu_s()
-        if now - before < 0.01:
+        if now - before < (1.3 * idle + 0.03) * (time.monotonic() - begun):
             return now
         before = now
     return before

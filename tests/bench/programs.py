@@ -41,12 +41,17 @@ class Program(ABC):
     label: str
     junk_port = KNOCK_PORT
     most_burst = 240
+    # As many packets a second as it takes for sure, to measure what each costs.
+    steady_rate = 20_000
     # Where what no real knock needs is told apart: a peer without keys has no third kind of junk.
     kinds: tuple[str, ...] = ("random", "right length", "right tag")
 
-    def __init__(self, lab: Lab, clients: int = 1) -> None:
-        self.lab, self.clients = lab, clients
+    def __init__(self, lab: Lab, clients: int = 1, remembered: int = 0, door_s: int = 4) -> None:
+        # `door_s`: for how long doors open, where that is not said by the knock.
+        self.lab, self.clients, self.remembered, self.door_s = lab, clients, remembered, door_s
         self.group = Group()
+        # Processor time a second of the idle daemon, to be taken off what it needs while it works.
+        self.idle_cpu = 0.0
         self.daemon: Process | None = None
         self.home = lab.folder / "home"
         self.home.mkdir()
@@ -95,9 +100,11 @@ class Program(ABC):
         if self.daemon:
             self.daemon.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.daemon.wait(5)
-            self.daemon.end()
+                self.daemon.process.wait(5)
+        # Before its output is read to the end: sleeping children hold that open too.
         self.group.remove()
+        if self.daemon:
+            self.daemon.end()
 
 
 # Ours
@@ -107,17 +114,17 @@ class Spa(Program):
     label = "spa"
     most_burst = 2000
 
-    def __init__(self, lab: Lab, clients: int = 1, remembered: int = 0) -> None:
-        super().__init__(lab, clients)
+    def __init__(self, lab: Lab, clients: int = 1, knockers: int = 1, **settings: int) -> None:
+        super().__init__(lab, clients, **settings)
+        self.knockers = knockers
         service = Service("echo", [f"udp/{SERVICE_PORT}"])
         self.gateway = harness.Gateway(lab.network, harness.server_toml(service))
         self.keys = {number: harness.fresh_keys(self.gateway) for number in self.own_keys()}
         self.write_clients()
-        self.remembered = remembered
 
     def own_keys(self) -> list[int]:
-        """Who knocks: the first thousand and the last."""
-        return [*range(min(self.clients, 1000)), self.clients - 1]
+        """Who knocks: the first ones, and the last."""
+        return [*range(self.knockers), self.clients - 1]
 
     def write_clients(self) -> None:
         folder = self.gateway.dir / "clients.d"
@@ -152,6 +159,14 @@ class Spa(Program):
         fields = {"timestamp": spa1.timestamp_now(), "address": address, "duration": seconds}
         return [(KNOCK_PORT, spa1.seal(keys, spa1.service_payload(spa1.OPEN, ["echo"], **fields)))]
 
+    def knocks(self, addresses: list[str], seconds: int) -> list[Packets]:
+        """Thousands are sealed by spa-proto: Python would take ten seconds for them."""
+        pairs = ((address, self.keys[number % self.knockers]) for number, address in enumerate(addresses))
+        lines = [f"{self.gateway.public.hex()} {self.gateway.hmac_key.hex()} echo {seconds}"]
+        lines += [f"{keys.private.hex()} {keys.psk.hex()} {address}" for address, keys in pairs]
+        sealed = harness.run(BIN / "seal", stdin="\n".join(lines)).stdout.split()
+        return [[(KNOCK_PORT, bytes.fromhex(line))] for line in sealed]
+
     def client(self, address: str) -> list[str]:
         return [str(BIN / "spa-client"), "open", "gw", "echo", "--address", address, "--once"]
 
@@ -164,7 +179,7 @@ class Spa(Program):
     def tagged(self) -> list[bytes]:
         stranger = harness.fresh_keys(self.gateway)
         payload = spa1.service_payload(spa1.OPEN, ["echo"], timestamp=spa1.timestamp_now())
-        return [spa1.seal(stranger, payload) for _ in range(512)]
+        return [spa1.seal(stranger, payload) for _ in range(128)]
 
     def judged(self) -> dict[str, int]:
         """What its own counters say."""
@@ -184,17 +199,18 @@ def ipset_entries(lab: Lab, name: str) -> int:
 
 class Fwknop(Program):
     label = "fwknopd"
+    # A hundred packets, then a pause of 0.1 s.
+    steady_rate = 800
     settings = ""
     options: tuple[str, ...] = ()
     opens = f"OPEN_PORTS udp/{SERVICE_PORT}\n"
     allow = ""
 
-    def __init__(self, lab: Lab, clients: int = 1, remembered: int = 0) -> None:
-        super().__init__(lab, clients)
+    def __init__(self, lab: Lab, clients: int = 1, **settings: int) -> None:
+        super().__init__(lab, clients, **settings)
         self.folder = lab.folder / "fwknop"
         self.folder.mkdir(mode=0o700)
         self.keys = [[base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2)] for _ in range(clients)]
-        self.remembered = remembered
 
     def start(self) -> None:
         self.lab.gateway.run("iptables-restore", stdin=RULES.format(allow=self.allow))
@@ -262,11 +278,13 @@ class Fwknop(Program):
 
 class FwknopTuned(Fwknop):
     label = "fwknopd tuned"
+    steady_rate = 20_000
     settings = "PCAP_DISPATCH_COUNT 10000;\nPCAP_LOOP_SLEEP 1;\n"
 
 
 class FwknopUdp(Fwknop):
     label = "fwknopd -U"
+    steady_rate = 20_000
     options = ("-U",)
 
 
@@ -335,7 +353,7 @@ class Knockd(Program):
         return head + self.door_end()
 
     def door_end(self) -> str:
-        return f" cmd_timeout = 8\n stop_command = {self.stop_command}\n"
+        return f" cmd_timeout = {self.door_s}\n stop_command = {self.stop_command}\n"
 
     def knock(self, address: str, seconds: int, client: int = -1) -> Packets:
         return [(port, b"") for port in self.sequence(client % self.clients)]
@@ -355,10 +373,10 @@ class KnockdBest(Knockd):
     """One ipset command for each door, whose end the kernel keeps."""
 
     label = "knockd, ipset"
-    command = "/usr/sbin/ipset add doors %IP% timeout 8 -exist"
     allow = ALLOW_SET
 
     def start(self) -> None:
+        self.command = f"/usr/sbin/ipset add doors %IP% timeout {self.door_s} -exist"
         self.lab.gateway.run("ipset", "create", "doors", "hash:ip", "timeout", "60")
         super().start()
 

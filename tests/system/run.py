@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ALONE = ("test_flood", "test_latency")
+ALONE = ("test_flood", "test_latency", "test_bench")
 LARGEST_GROUP = 6
 LONGEST_GROUP_S = 900
 MOST_REPEATED = 12

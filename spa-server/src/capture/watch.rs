@@ -21,12 +21,15 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a thread waits for room in the queue of a busy daemon.
 const BUSY: Duration = Duration::from_millis(10);
 /// How often the kernel is asked what it dropped, in packets.
-const STATS_EVERY: u64 = 1024;
+const STATS_EVERY: usize = 1024;
 
 /// What a thread does with what it captures.
 pub(super) trait Reader: Send + 'static {
     /// Takes one frame.
     fn take(&mut self, link: LinkType, frame: &[u8]);
+
+    /// No more has come for now: what was put aside is to be looked at.
+    fn pause(&mut self) {}
 
     /// So many more were dropped by the kernel.
     fn dropped(&self, count: u64);
@@ -161,21 +164,21 @@ impl<R: Reader> Watch<R> {
 
     /// Reads until the interface is gone or the daemon stops; says why.
     fn read(&mut self, mut capture: pcap::Capture<Active>, link: LinkType) -> String {
-        let mut count: u64 = 0;
-        loop {
-            if self.stopped() {
-                return String::new();
-            }
-            match capture.next_packet() {
-                Ok(packet) => self.reader.take(link, packet.data),
-                Err(pcap::Error::TimeoutExpired) => {}
+        let mut count = 0;
+        while !self.stopped() {
+            let reader = &mut self.reader;
+            let read = capture.dispatch(Some(STATS_EVERY), |packet| reader.take(link, packet.data));
+            self.reader.pause();
+            match read {
+                Ok(taken) => count += taken,
                 Err(error) => return error.to_string(),
             }
-            count += 1;
-            if count.is_multiple_of(STATS_EVERY) {
+            if count >= STATS_EVERY {
+                count = 0;
                 self.count_kernel_drops(&mut capture);
             }
         }
+        String::new()
     }
 
     fn count_kernel_drops(&mut self, capture: &mut pcap::Capture<Active>) {

@@ -93,10 +93,14 @@ impl Daemon {
     ) -> usize {
         let ended = self.grants.end_where(clock::uptime(), unwanted);
         self.follow_ends(why.into(), &ended);
+        if let Err(error) = self.journal.commit() {
+            warn!("the end of a grant could not be recorded: {error}");
+        }
         ended.len()
     }
 
-    /// Ends every live grant whose time is over, in the same manner.
+    /// Ends every live grant whose time is over. The record has known that end since the grant began: that it is past is
+    /// written down with the next commit, and needs none of its own.
     pub(super) fn end_due_grants(&mut self, now: Duration) {
         let ended = self.grants.expire(now);
         self.follow_ends(How::Expired.into(), &ended);
@@ -119,9 +123,6 @@ impl Daemon {
         // A door that shuts does not wait for the disk: its end stays owed to the record.
         for door in &doors {
             self.shut(door);
-        }
-        if let Err(error) = self.journal.commit() {
-            warn!("the end of a grant could not be recorded: {error}");
         }
     }
 }

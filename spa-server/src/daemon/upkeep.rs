@@ -109,7 +109,11 @@ impl Daemon {
     }
 
     fn forget_grants(&mut self, now: Duration) {
-        for (key, grant) in self.grants.forget(now) {
+        let forgotten = self.grants.forget(now);
+        if forgotten.is_empty() {
+            return;
+        }
+        for (key, grant) in forgotten {
             self.journal
                 .stage(Change::ForgetGrant(row(&key, &grant, &self.boot_id)));
         }

@@ -3,6 +3,10 @@
 //! The only place of this crate with `unsafe`: no safe wrapper at hand knows the addresses of packet sockets.
 
 #![allow(unsafe_code, reason = "packet sockets and sendmmsg(2) have no safe wrapper here")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "constants that the C headers have as int and use as short"
+)]
 
 use std::ffi::CString;
 use std::io;

@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use spa_bench::batch::Sender;
+use spa_bench::octets;
 use spa_bench::packet::Path;
 
 const BATCH: usize = 64;
@@ -61,14 +62,6 @@ fn frames(path: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     (!frames.is_empty())
         .then_some(frames)
         .ok_or_else(|| "no payloads".into())
-}
-
-fn octets(hex: &str) -> Result<Vec<u8>, Box<dyn Error>> {
-    let pair = |at| hex.get(at..at + 2).ok_or("an odd number of hex digits");
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| Ok(u8::from_str_radix(pair(at)?, 16)?))
-        .collect()
 }
 
 fn flood(sender: &Sender, frames: &[Vec<u8>], rate: u32, length: Duration) -> io::Result<(u64, Duration)> {
