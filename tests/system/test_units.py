@@ -15,7 +15,7 @@ PACKAGING = ROOT / "packaging"
 UNITS = {path.name: path for path in (PACKAGING / "systemd").glob("*.service")}
 PROGRAM = "/usr/sbin/spa-server"
 # systemd's own figure, in tenths, where 100 is no sandbox at all. What is left of it: root that changes a firewall.
-MOST_EXPOSED = {"spa-server.service": 32, "spa-close-overdue.service": 32, "spa-protect.service": 34}
+MOST_EXPOSED = {"spa-server.service": 34, "spa-close-overdue.service": 34, "spa-protect.service": 36}
 # From this line on all three are the same.
 SANDBOX = "# What the three units of spa may do"
 # What a section of examples may hold without a reason of its own: an assignment that resets a list.
