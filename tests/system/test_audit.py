@@ -389,7 +389,7 @@ class Whole(Audit):
     def test_a_line_is_checked_with_standard_tools(self) -> None:
         self.gateway.start()
         self.open_door()
-        (recipe,) = re.findall(r"^    (sed -n 5p .*)$", (harness.ROOT / "docs" / "audit.md").read_text(), re.MULTILINE)
+        (recipe,) = re.findall(r"^ *(sed -n 5p .*)$", (harness.ROOT / "docs" / "audit.md").read_text(), re.MULTILINE)
         for place, line in enumerate(self.lines(), 1):
             done = harness.run("sh", "-c", recipe.replace("5p", f"{place}p"), cwd=self.folder)
             self.assertEqual(done.stdout.strip().rstrip("="), line["hash"])
