@@ -20,7 +20,7 @@ def describe() -> dict[str, str]:
         "virtual": "a virtual machine" if re.search(r"\bhypervisor\b", flags) else "no virtual machine",
         "kernel": platform.release(),
         "iptables": first_line("iptables", "--version"),
-        "fwknopd": first_line("fwknopd", "--version"),
+        "fwknopd": first_line("fwknopd", "--version").partition(",")[0],
         "knockd": first_line("knockd", "--version"),
         "libpcap": package("libpcap0.8"),
         "rust": first_line("rustc", "--version"),

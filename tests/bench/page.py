@@ -31,6 +31,10 @@ def write(numbers: Numbers, out: Path) -> None:
         (folder / f"{name}.svg").write_text(picture)
     page = TEMPLATE.read_text()
     fields = {**tables(numbers), **numbers["machine"], "took": f"{numbers.get('took_s', 0) / 60:.0f}"}
+    found = [f"- {line}" for line in numbers.get("findings", [])]
+    busy = float(numbers["machine"]["load"]) > 1
+    fields["busy"] = "The machine had other work: the figures are worth little, the ratios somewhat more." if busy else ""
+    fields["findings"] = "\n".join(["What did not come up:", "", *found, ""]) if found else ""
     failed = [f"- {line}" for line in numbers.get("failed", [])]
     fields["failed"] = "\n".join(["What failed in this run:", "", *failed, ""]) if failed else ""
     for name, value in fields.items():

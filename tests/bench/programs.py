@@ -339,7 +339,7 @@ class Knockd(Program):
         pid = self.lab.folder / "knockd.pid"
         self.run("knockd", "-i", "friend0", "-c", config, "-p", pid)
         listening = self.lab.folder / "knockd.log"
-        eventually(lambda: self.is_listening(listening), 60, "knockd listens")
+        eventually(lambda: self.is_listening(listening), 20, "knockd listens")
 
     def is_listening(self, log: Path) -> bool:
         if not self.alive():
