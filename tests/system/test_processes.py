@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -76,6 +78,11 @@ class Two(SystemTest):
 def child_of(parent: int) -> int:
     (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return int(child)
+
+
+def limit(process: int, what: str) -> None:
+    """As the process's own user, who may lower its limits."""
+    run("setpriv", f"--reuid={UID}", f"--regid={GID}", "--clear-groups", "prlimit", f"--pid={process}", what)
 
 
 def is_alive(process: int) -> bool:
@@ -335,6 +342,23 @@ class Gone(Two):
         self.assertEqual(eventually(self.gateway.status, 30, "the control socket")["grants"], 1)
 
 
+    def test_no_descriptors_left(self) -> None:
+        open_now = len(list(Path(f"/proc/{self.packet}/fd").iterdir()))
+        limit(self.packet, f"--nofile={open_now + 3}")
+        path = str(self.gateway.dir / "run/control.sock")
+        held = []
+        for _ in range(20):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(path)
+            self.addCleanup(connection.close)
+            held.append(connection)
+        self.alice.open(self.friend, GATEWAY[4])
+        self.assert_opens(self.friend, GATEWAY[4])
+        for connection in held:
+            connection.close()
+        self.assertEqual(eventually(self.gateway.status, 30, "the control socket")["grants"], 1)
+
+
 class Supervised(Two):
     """As under systemd: what dies is started again."""
 
@@ -376,6 +400,28 @@ class Supervised(Two):
 
     def test_the_packet_process_comes_back(self) -> None:
         self.back_within(lambda packet: packet)
+
+    def test_out_of_memory_it_comes_back(self) -> None:
+        """Requests of nearly the longest kind with next to nothing left: it ends, and nothing opens by that."""
+        count, packet = len(self.events("ready")), self.events("started")[-1]["pid"]
+        self.alice.open(self.friend, GATEWAY[4], duration=3)
+        self.assert_opens(self.friend, GATEWAY[4])
+        used = int(re.search(r"(?m)^VmData:\s+(\d+) kB", Path(f"/proc/{packet}/status").read_text())[1])  # type: ignore[index]
+        limit(packet, f"--data={(used + 4096) * 1024}")
+        path = str(self.gateway.dir / "run/control.sock")
+        for _ in range(16):
+            connection = socket.socket(socket.AF_UNIX)
+            self.addCleanup(connection.close)
+            connection.settimeout(5)
+            with contextlib.suppress(OSError):
+                connection.connect(path)
+                connection.sendall(bytes(b"x" * (7 << 20)))
+            if not is_alive(packet):
+                break
+        self.wait_event("ready", count + 1)
+        eventually(lambda: not self.gateway.entries("ssh", 4), 10, "the door ends in the kernel")
+        self.alice.open(self.friend, GATEWAY[4])
+        self.assert_opens(self.friend, GATEWAY[4])
 
     def test_the_firewall_process_comes_back_with_its_partner(self) -> None:
         self.back_within(child_of)
