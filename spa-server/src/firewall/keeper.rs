@@ -2,6 +2,7 @@
 //! backends.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use spa_keys::Paths;
@@ -14,7 +15,7 @@ use crate::backend::command;
 use crate::backend::iptables::saved_nat;
 use crate::backend::{BackendError, Door, Opening, families};
 use crate::clock;
-use crate::config::{BackendKind, Config, Source};
+use crate::config::{BackendKind, Config, Metrics, Source};
 use crate::confirm::start::Beginning;
 use crate::confirm::{Ledger, Undoing, Why};
 use crate::doors::Doors;
@@ -131,11 +132,21 @@ impl Keeper {
             }
             Request::End(has_socket) => {
                 if has_socket {
-                    // The partner cannot take it away itself.
-                    let _ = std::fs::remove_file(self.paths.control_socket());
+                    self.remove_sockets();
                 }
                 Ok(Reply::Done)
             }
+        }
+    }
+
+    /// Those of the partner, which it cannot take away itself.
+    fn remove_sockets(&self) {
+        let _ = std::fs::remove_file(self.paths.control_socket());
+        let config = self.standing.as_ref().map(|standing| &standing.config);
+        if let Some(Metrics::Socket(path)) = config.and_then(|config| config.metrics.as_ref())
+            && path.symlink_metadata().is_ok_and(|facts| facts.file_type().is_socket())
+        {
+            let _ = std::fs::remove_file(path);
         }
     }
 
