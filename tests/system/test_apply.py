@@ -397,28 +397,30 @@ class Undone(Apply):
 
 class FullDisk(Apply):
     def test_nothing_is_changed_where_nothing_can_be_remembered(self) -> None:
-        state = self.gateway.dir / "state"
-        self.mount_small(state)
+        kept = self.gateway.dir / "firewall"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        self.mount_small(kept)
         self.gateway.start()
-        self.fill(state / "filler")
+        self.fill(kept / "filler")
         done = self.apply(NEW, "--confirm", "60s", check=False)
         self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
         self.assertEqual((self.in_force(), self.armed()), ("old", []))
 
     def test_it_does_not_keep_the_old_rules_away(self) -> None:
-        state = self.gateway.dir / "state"
-        self.mount_small(state)
+        kept = self.gateway.dir / "firewall"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        self.mount_small(kept)
         self.gateway.start()
         for daemon in ("alive", "killed"):
             with self.subTest(daemon):
                 self.rejected.unlink(missing_ok=True)
                 end = self.on_trial(SHORT)
-                self.fill(state / "filler")
+                self.fill(kept / "filler")
                 if daemon == "killed":
                     self.gateway.kill9()
                 eventually(lambda: self.in_force() == "old", end - time.monotonic() + 4, "the old rules are back")
                 self.assertEqual((self.file.read_text(), self.rejected.read_text()), (OLD, NEW))
-                (state / "filler").unlink()
+                (kept / "filler").unlink()
                 eventually(lambda: not self.armed(), 8, "settled once there is room")
                 self.assertIn("undone", self.confirm(1).stderr)
         self.assertFalse(list(self.gateway.dir.glob("server.toml.rejected.*")), "rejected once")

@@ -35,7 +35,7 @@ BASE = {
 }
 CARD = '\n[[sequence]]\nname = "card"\nservice = "ssh"\nrolling = true\nstep = "1d"\n'
 EXCUSED = {
-    r"scripts/(demo|fuzz|record|static|test)\.sh|\.ci/run": "takes minutes; this is a part of it",
+    r"scripts/(bench|demo|fuzz|record|static|test)\.sh|\.ci/run": "takes minutes; this is a part of it",
     r"scripts/package(-test)?\.sh|install -m \d+ \S|systemd-(sysusers|tmpfiles)": "package-test.sh installs it all",
     r"cargo (build|test)|llvm-|export RUSTC_BOOTSTRAP|SPA_SIMULATION|rustup": "compiles; the parts rust and fuzz do it",
     r"apt(-get)? |pip ": "changes this machine's packages",

@@ -20,6 +20,8 @@ use crate::netlink::socket::retry;
 
 /// The hidden command that a firewall process runs.
 pub const COMMAND: &str = "firewall-process";
+/// What it is called in the list of processes, where it has 15 octets.
+const NAME: &std::ffi::CStr = c"spa-firewall";
 /// How long the rest of a message may take, and the partner to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the rules are looked at where nothing can tell.
@@ -40,6 +42,8 @@ pub fn serve(paths: &Paths, dry_run: bool) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed)?;
     let _context = runtime.enter();
+    // For ps and for whoever reads /proc; without it this is the same as before.
+    let _ = rustix::thread::set_name(NAME);
     let _held_off = hold_off_signals().map_err(failed)?;
     Process {
         keeper: Keeper::new(paths.clone(), dry_run),
