@@ -191,7 +191,11 @@ enum Command {
         file: PathBuf,
     },
     /// Take out everything that was ever put anywhere
-    Uninstall,
+    Uninstall {
+        /// Do nothing where hosts.deny would then refuse a service to everybody
+        #[arg(long)]
+        unless_shut: bool,
+    },
 }
 
 /// What `init` is told.
@@ -278,7 +282,7 @@ impl Cli {
             Command::CloseOverdue { wait } => close_overdue::close_overdue(&paths, wait, places.json),
             Command::Import(arguments) => import::run(&arguments, places.json),
             Command::Restore { file } => restore::restore(&paths, &file, places.json),
-            Command::Uninstall => run::uninstall(&paths, places.json),
+            Command::Uninstall { unless_shut } => run::uninstall(&paths, unless_shut, places.json),
         };
         end(outcome)
     }

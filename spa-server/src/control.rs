@@ -105,7 +105,7 @@ impl Listener {
 /// The control socket, answered. Dropping it ends that, and takes the socket away.
 #[derive(Debug)]
 pub struct Control {
-    _listener: Listener,
+    listener: Listener,
     accepting: JoinHandle<()>,
 }
 
@@ -120,9 +120,17 @@ impl Control {
         socket.set_nonblocking(true)?;
         let socket = UnixListener::from_std(socket)?;
         Ok(Self {
-            _listener: listener,
+            listener,
             accepting: tokio::spawn(accept(socket, requests)),
         })
+    }
+}
+
+impl Control {
+    /// Which file the socket is.
+    #[must_use]
+    pub const fn inode(&self) -> Option<u64> {
+        self.listener.inode
     }
 }
 

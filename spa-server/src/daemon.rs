@@ -220,9 +220,11 @@ impl Daemon {
             self.partner.close_all();
         }
         self.partner.close_commands();
-        let has_socket = self.control.take().is_some();
+        let control = self.control.as_ref().and_then(Control::inode);
+        let metrics = self.exporter.as_ref().and_then(Exporter::inode);
+        self.control.take();
         let doors_kept = self.config.lock_out.keep_doors;
         self.close_audit(doors_kept);
-        self.partner.end(has_socket);
+        self.partner.end(control.into_iter().chain(metrics).collect());
     }
 }

@@ -5,7 +5,7 @@
 //! journal's path (sendto(2)), so that journald may be started anew; what is too long for a datagram goes by memfd.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::{Subscriber, warn};
 use tracing_journald::{Priority, PriorityMappings};
@@ -31,6 +31,7 @@ struct Logging {
     output: Handle<Output, Registry>,
     level: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
     is_coloured: bool,
+    format: Mutex<LogFormat>,
 }
 
 static LOGGING: OnceLock<Logging> = OnceLock::new();
@@ -50,6 +51,7 @@ pub fn start(is_coloured: bool) {
             output: output_handle,
             level: Box::new(move |filter| level_handle.reload(filter)),
             is_coloured,
+            format: Mutex::new(LogFormat::Text),
         });
     }
 }
@@ -67,12 +69,18 @@ fn follow(log: Log) -> io::Result<()> {
         return Ok(());
     };
     (logging.level)(filter(log.level)).map_err(io::Error::other)?;
+    let mut format = logging.format.lock().unwrap_or_else(PoisonError::into_inner);
+    if *format == log.format {
+        return Ok(());
+    }
     let output = match log.format {
         LogFormat::Text => text(logging.is_coloured),
         LogFormat::Json => json(io::stderr),
         LogFormat::Journal => journal()?,
     };
-    logging.output.reload(output).map_err(io::Error::other)
+    logging.output.reload(output).map_err(io::Error::other)?;
+    *format = log.format;
+    Ok(())
 }
 
 fn filter(level: LogLevel) -> EnvFilter {

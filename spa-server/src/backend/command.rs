@@ -28,6 +28,8 @@ use ledger::{Entry, Ledger};
 const NAME: &str = "command";
 /// How long a command may take.
 pub const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// What has not begun by then is left to the next look, 2 s later: many commands that hang must not hold up everybody.
+const RECONCILE_LIMIT: Duration = Duration::from_secs(20);
 /// When a command that failed is tried again; twice as long after each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -266,10 +268,15 @@ impl Backend for Command {
     fn reconcile(&mut self, openings: &[Opening]) -> Result<Repairs, BackendError> {
         let (over, missing) = self.differences(openings);
         let mut repairs = Repairs::default();
-        let due = over.into_iter().filter(|entry| !self.must_wait(&entry.door)).collect();
-        let mut faults = self.close_entries(due, &mut repairs.removed);
+        let mut faults = Vec::new();
+        let latest = clock::uptime() + RECONCILE_LIMIT;
+        for entry in over {
+            if !self.must_wait(&entry.door) && clock::uptime() < latest {
+                faults.extend(self.close_entries(vec![entry], &mut repairs.removed));
+            }
+        }
         for opening in missing {
-            if self.must_wait(&opening.door) {
+            if self.must_wait(&opening.door) || clock::uptime() >= latest {
                 continue;
             }
             let was_open = self

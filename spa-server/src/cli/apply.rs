@@ -200,7 +200,8 @@ fn applied(answer: &Value, until: Option<Until<'_>>) -> String {
 fn refused(answer: &Value) -> String {
     let rendered = answer["rendered"].as_str().unwrap_or_default();
     if !rendered.is_empty() {
-        return rendered.to_owned() + "the old configuration stays in force\n";
+        let lines: Vec<_> = rendered.lines().map(escape).collect();
+        return lines.join("\n") + "\nthe old configuration stays in force\n";
     }
     let what = answer["message"].as_str().unwrap_or("the daemon refused");
     let mut failure = Failure::new(Exit::Failed, format!("{what}\nthe old configuration stays in force"));

@@ -60,9 +60,13 @@ pub(super) fn close_overdue(paths: &Paths, wait: bool, as_json: bool) -> Result<
 /// Until the next end, or until a daemon answers: the state is not locked meanwhile.
 fn sleep_unless_daemon(paths: &Paths, length: Duration) {
     let end = clock::uptime() + length;
-    while clock::uptime() < end && Control::connect(&paths.control_socket()).is_err() {
+    loop {
+        // Also where a socket answers: a dry run has one, and closes nothing.
         let left = end.saturating_sub(clock::uptime());
         thread::sleep(left.min(LOOK_EVERY));
+        if clock::uptime() >= end || Control::connect(&paths.control_socket()).is_ok() {
+            return;
+        }
     }
 }
 

@@ -78,14 +78,24 @@ pub(super) fn protect(paths: &Paths, as_json: bool) -> ExitCode {
 }
 
 /// Takes everything out, unless a daemon is there that would put it back.
-pub(super) fn uninstall(paths: &Paths, as_json: bool) -> Result<(), Failure> {
+pub(super) fn uninstall(paths: &Paths, unless_shut: bool, as_json: bool) -> Result<(), Failure> {
     if Control::connect(&paths.control_socket()).is_ok() {
         let failure = Failure::new(Exit::Failed, "the daemon is running and would put everything back");
         return Err(failure.hint("systemctl stop spa-server, or end it otherwise; then uninstall again"));
     }
+    let shut = shut_then(paths);
+    if unless_shut && !shut.is_empty() {
+        let what = format!(
+            "hosts.deny would refuse {} to everybody then; nothing was changed",
+            shut.join(", ")
+        );
+        let failure = Failure::new(Exit::Failed, what);
+        return Err(failure
+            .hint("take its line out of hosts.deny, or write who may come in into hosts.allow")
+            .hint("spa-server uninstall, from the console of this host"));
+    }
     // First: nothing may put rules back afterwards.
     forget_all(paths)?;
-    let shut = shut_then(paths);
     uninstall_all(paths).map_err(|errors| {
         let what: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Failure::new(Exit::Failed, what.join("\n"))

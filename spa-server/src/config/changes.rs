@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Config, Guard, Sequence, Service};
+use super::{Config, Guard, LogFormat, Sequence, Service};
 
 /// What `new` has otherwise than `old`, one clause for each thing; nothing when they mean the same.
 #[must_use]
@@ -40,7 +40,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         ));
     }
     if old.log != new.log {
-        found.push(format!("log: {} from {} on", new.log.format, new.log.level));
+        let when = if new.log.format == LogFormat::Journal && old.log.format != LogFormat::Journal {
+            ", to the journal from the next start of spa-server on"
+        } else {
+            ""
+        };
+        found.push(format!("log: {} from {} on{when}", new.log.format, new.log.level));
     }
     if old.audit != new.audit {
         found.push("audit: another bound on what is kept".to_owned());

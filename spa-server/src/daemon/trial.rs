@@ -283,6 +283,9 @@ impl Daemon {
     /// The armed process asks: the file is back, the rules are to be.
     pub(super) fn undo(&mut self, asked: &ApplyParameters) -> Reply {
         self.check_config(&asked.config)?;
+        if self.dry_run {
+            return Err(ControlError::failed("this daemon is a dry run and puts no rules back"));
+        }
         let nonce = asked.nonce.as_deref().unwrap_or_default();
         self.undo_trial(PATIENCE)
             .map_err(|(why, _)| ControlError::failed(why))?;

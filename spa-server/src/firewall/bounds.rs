@@ -114,7 +114,11 @@ pub(super) fn check_ban(config: &Config, network: IpNet, left: Duration) -> Resu
 }
 
 /// An address, or what a client's file may make of one.
-fn check_network(network: IpNet) -> Result<(), String> {
+///
+/// # Errors
+///
+/// Why it is neither.
+pub(super) fn check_network(network: IpNet) -> Result<(), String> {
     let widest = match network {
         IpNet::V4(_) => WIDEST.0,
         IpNet::V6(_) => WIDEST.1,

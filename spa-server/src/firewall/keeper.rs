@@ -2,13 +2,13 @@
 //! backends.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Duration;
 
 use spa_keys::Paths;
 use tracing::{error, warn};
 
-use super::bounds::{Bounds, MOST_DOORS, check_ban, check_opening};
+use super::bounds::{Bounds, MOST_DOORS, check_ban, check_network, check_opening};
 use super::message::{Answer, Begun, Refused, Reply, Request, Timed, TimedBan, VERSION, Which};
 use super::overdue::Overdue;
 use crate::backend::command;
@@ -71,6 +71,9 @@ impl Keeper {
     ///
     /// [`Refused`]; what stood before still stands.
     pub fn answer(&mut self, request: Request) -> Answer {
+        if self.dry_run && request.is_of_a_trial() {
+            return Err(Refused::failed("a dry run confirms and undoes nothing"));
+        }
         match request {
             Request::Begin(VERSION) => self.begin(),
             Request::Begin(_) => Err(Refused::failed("the program was replaced while it was being started")),
@@ -130,23 +133,25 @@ impl Keeper {
                 self.undoing = None;
                 Ok(Reply::Done)
             }
-            Request::End(has_socket) => {
-                if has_socket {
-                    self.remove_sockets();
-                }
+            Request::End(sockets) => {
+                self.remove_sockets(&sockets);
                 Ok(Reply::Done)
             }
         }
     }
 
-    /// Those of the partner, which it cannot take away itself.
-    fn remove_sockets(&self) {
-        let _ = std::fs::remove_file(self.paths.control_socket());
+    /// The partner's own, which it cannot take away itself; another program's in the same place stays.
+    fn remove_sockets(&self, inodes: &[u64]) {
         let config = self.standing.as_ref().map(|standing| &standing.config);
-        if let Some(Metrics::Socket(path)) = config.and_then(|config| config.metrics.as_ref())
-            && path.symlink_metadata().is_ok_and(|facts| facts.file_type().is_socket())
-        {
-            let _ = std::fs::remove_file(path);
+        let metrics = match config.and_then(|config| config.metrics.as_ref()) {
+            Some(Metrics::Socket(path)) => Some(path.clone()),
+            _ => None,
+        };
+        for path in metrics.into_iter().chain([self.paths.control_socket()]) {
+            let facts = path.symlink_metadata();
+            if facts.is_ok_and(|facts| facts.file_type().is_socket() && inodes.contains(&facts.ino())) {
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
 
@@ -272,6 +277,7 @@ impl Keeper {
     }
 
     fn close(&mut self, door: &Door, others: &[ipnet::IpNet]) -> Answer {
+        check_network(door.opened).map_err(|why| refused(door, &why))?;
         self.overdue.closed(door);
         done(self.doors()?.close(door, others))
     }

@@ -71,8 +71,18 @@ pub enum Request {
     FinishUndo,
     /// It could not be undone now.
     LeaveUndo,
-    /// The packet process ends; whether the control socket was its own.
-    End(bool),
+    /// The packet process ends; these are the inodes of sockets in the file system that were its own.
+    End(Vec<u64>),
+}
+
+impl Request {
+    /// Whether it reads or writes what is to be confirmed or undone.
+    pub(super) const fn is_of_a_trial(&self) -> bool {
+        matches!(
+            self,
+            Self::Remember(_) | Self::KeepCopy | Self::BeginUndo(_) | Self::FinishUndo
+        )
+    }
 }
 
 /// Which configuration.

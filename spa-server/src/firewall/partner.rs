@@ -18,10 +18,10 @@ use super::message::{Answer, Begun, Manner, Refused, Reply, Request, Timed, Time
 use super::wire;
 use crate::backend::{BackendError, Banned, Door, Opening, ShutOut};
 use crate::clock;
-use crate::config::{Config, PortRange, Source};
+use crate::config::{AtEnd, Config, PortRange, Source};
 use crate::doors::BackendState;
 
-/// Longer than the slowest backend takes: commands have 30 s each, and two of them follow one another.
+/// Longer than the slowest backend takes: commands have 10 s each, and begin within 20 s of one request.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The way to the backends.
@@ -194,6 +194,8 @@ impl Partner {
     ///
     /// The first failure; all was tried.
     pub fn close(&mut self, door: &Door, others: &[IpNet]) -> Result<(), BackendError> {
+        // Only what is cut asks for them, and a gateway may have thousands.
+        let others = if self.cuts(&door.service) { others } else { &[] };
         Ok(self.order(&Request::Close(door.clone(), others.to_vec()))?)
     }
 
@@ -281,6 +283,11 @@ impl Partner {
         let sockets = wire::receive_sockets(&self.socket, count);
         let sockets = sockets.map_err(|error| self.lose(&error.to_string()))?;
         Ok(sockets.into_iter().map(TcpListener::from).collect())
+    }
+
+    fn cuts(&self, service: &str) -> bool {
+        let mut services = self.config.iter().flat_map(|config| &config.services);
+        services.any(|known| known.name == service && known.at_end == AtEnd::Cut)
     }
 
     /// The names of a service's backends.
@@ -376,9 +383,9 @@ impl Partner {
         let _ = self.order(&Request::LeaveUndo);
     }
 
-    /// The packet process ends in order; whether the control socket was its own.
-    pub fn end(mut self, has_socket: bool) {
-        if self.order(&Request::End(has_socket)).is_ok() {
+    /// The packet process ends in order; `sockets` are the inodes of those in the file system that were its own.
+    pub fn end(mut self, sockets: Vec<u64>) {
+        if self.order(&Request::End(sockets)).is_ok() {
             drop(self.socket);
             let _ = self.child.wait();
         }

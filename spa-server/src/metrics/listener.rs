@@ -41,6 +41,12 @@ pub struct Exporter {
 }
 
 impl Exporter {
+    /// Which file the socket is, where it is one.
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        self.socket.as_ref().map(|(_, inode)| *inode)
+    }
+
     /// What status says of it.
     #[must_use]
     pub fn state(&self) -> Value {

@@ -42,7 +42,6 @@ pub const ALLOWED: &[Call] = &[
     Call {
         reason: "opening and listing the files that Landlock leaves: clients, invites, keys, the record",
         numbers: &[
-            libc::SYS_openat,
             libc::SYS_statx,
             libc::SYS_newfstatat,
             libc::SYS_fstat,
@@ -63,7 +62,6 @@ pub const ALLOWED: &[Call] = &[
             libc::SYS_ftruncate,
             libc::SYS_fallocate,
             libc::SYS_flock,
-            libc::SYS_fchmod,
             libc::SYS_fchown,
             libc::SYS_unlinkat,
             libc::SYS_renameat,
@@ -105,7 +103,6 @@ pub const ALLOWED: &[Call] = &[
             libc::SYS_getpeername,
             libc::SYS_setsockopt,
             libc::SYS_getsockopt,
-            libc::SYS_ioctl,
         ],
     },
     Call {
@@ -197,7 +194,7 @@ fn rules(to_journal: bool) -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::B
     let datagrams = vec![equals(0, libc::AF_INET)?, equals(1, libc::SOCK_DGRAM)?, equals(2, 0)?];
     allow(libc::SYS_socket, datagrams)?;
     // To whom a socket is connected, or to the kernel: only the length of an address can be looked at. With the log in the
-    // journal, to what is as long as its name.
+    // journal, to whatever has an address as long as its name.
     let journal = to_journal.then_some(size_of::<libc::sa_family_t>() + JOURNAL.len() + 1);
     let lengths = [0, size_of::<libc::sockaddr_nl>()];
     for length in lengths.into_iter().chain(journal) {
@@ -216,6 +213,15 @@ fn rules(to_journal: bool) -> Result<BTreeMap<c_long, Vec<Rule>>, seccompiler::B
         let not_run = Op::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
         allow(number, vec![Condition::new(2, Len::Dword, not_run, 0)?])?;
     }
+    // Files, but none that runs as its owner.
+    for (number, mode) in [(libc::SYS_openat, 3), (libc::SYS_fchmod, 1)] {
+        let plain = Condition::new(mode, Len::Dword, Op::MaskedEq(0o7000), 0)?;
+        allow(number, vec![plain])?;
+    }
+    // What libpcap and tokio ask of their sockets; never keys pressed into the terminal that this was started from.
+    let refused = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSCTTY, libc::TIOCSETD];
+    let not_one = |request: &libc::Ioctl| Condition::new(1, Len::Dword, Op::Ne, *request);
+    allow(libc::SYS_ioctl, refused.iter().map(not_one).collect::<Result<_, _>>()?)?;
     // Threads, but no process.
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     allow(

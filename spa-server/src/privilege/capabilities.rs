@@ -23,18 +23,22 @@ const MOST: u32 = 63;
 
 /// Keeps CAP_NET_RAW where it was there, and no way to get others, not by a file with rights of its own either.
 pub(super) fn keep_net_raw() -> Given {
-    drop_bounding(CapabilitySet::empty())
-        .and_then(|()| keep(TO_CAPTURE))
-        .and_then(|()| set_no_new_privs(true))
-        .map_err(unless("keeps capabilities that it does not need"))
+    all([
+        drop_bounding(CapabilitySet::empty()),
+        keep(TO_CAPTURE),
+        set_no_new_privs(true),
+    ])
 }
 
 /// Keeps what the firewall process needs where it runs nobody's commands, with no way to get more.
 pub(super) fn keep_firewall() -> Given {
-    drop_bounding(TO_GUARD)
-        .and_then(|()| keep(TO_GUARD))
-        .and_then(|()| set_no_new_privs(true))
-        .map_err(unless("keeps capabilities that it does not need"))
+    all([drop_bounding(TO_GUARD), keep(TO_GUARD), set_no_new_privs(true)])
+}
+
+/// Every step is taken, also behind one that failed.
+fn all(steps: [Result<(), Errno>; 3]) -> Given {
+    let outcome: Result<(), Errno> = steps.into_iter().collect();
+    outcome.map_err(unless("keeps capabilities that it does not need"))
 }
 
 /// Only who may change capabilities can; who may not has none to lose.

@@ -7,6 +7,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use spa_keys::Paths;
+use tracing::info;
 
 use super::{Given, Kept, unless};
 
@@ -20,7 +21,11 @@ pub(super) fn keep_own(paths: &Paths) -> Given {
         RulesetStatus::NotEnforced => Err(Kept(
             "this kernel has no Landlock: the packet process may open any file that its user may".into(),
         )),
-        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+        RulesetStatus::PartiallyEnforced => {
+            info!("this kernel's Landlock is older than this program: a part of its rules is enforced");
+            Ok(())
+        }
+        RulesetStatus::FullyEnforced => Ok(()),
     }
 }
 

@@ -148,7 +148,7 @@ impl Verdict {
         if let Some(from) = self.from {
             let since = head.n - from;
             told.push(format!(
-                "what was seen before, up to line {from}, is all there; lines since: {since}"
+                "what is kept of what was seen before, lines {first} to {from}, is unchanged; lines since: {since}"
             ));
         }
         if self.daemon == Some(true) {
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(said.faults, [""; 0]);
         insta::assert_snapshot!(said.render(), @r#"
         whole: lines 1 to 3 in audit.log
-        what was seen before, up to line 1, is all there; lines since: 2
+        what is kept of what was seen before, lines 1 to 1, is unchanged; lines since: 2
         the running daemon's last line is there
         head: znBF_C8gAEW9eLheYtPdhMWG1qDPMIgs8IP1C7QEmAI (line 3, 2026-11-22T22:00:00Z)
         "#);
