@@ -27,7 +27,7 @@ BACK_WITHIN_S = 2.0
 # capabilities(7), as CapabilityBoundingSet= of the units leaves them: chown, dac_override, fowner, kill, setgid, setuid,
 # setpcap, net_admin.
 CAP_NET_RAW = 13
-BOUNDING = {0, 1, 3, 5, 6, 7, 8, 12, CAP_NET_RAW}
+BOUNDING = {0, 1, 3, 5, 6, 7, 8, 10, 12, CAP_NET_RAW}
 # What the system itself keeps: logs, caches, the package manager's own, what was mounted.
 NOT_OURS = re.compile(
     r"(var/log|var/cache|var/lib/(dpkg|apt|systemd|dbus|man-db|ucf)|var/tmp|run|tmp|proc|sys|dev|root|packages)(/|$)"
