@@ -137,10 +137,14 @@ def draw(steps: list[Step]) -> str:
         f'<text class="{kind}" x="12" y="{18 * number + 24}" xml:space="preserve">{html.escape(line)}</text>'
         for number, (kind, line) in enumerate(lines)
     ]
+    return picture(width, height, "A first session: the gateway is set up, a device enrolls and gets in", style, texts)
+
+
+def picture(width: int, height: int, title: str, style: str, texts: list[str]) -> str:
+    """An SVG of a terminal's size and colour around these texts."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-    title = "<title>A first session: the gateway is set up, a device enrolls and gets in</title>"
     back = f'<rect width="{width}" height="{height}" rx="6" fill="#0d1117"/>'
-    return "\n".join([head, title, f"<style>{style}</style>", back, *texts, "</svg>", ""])
+    return "\n".join([head, f"<title>{title}</title>", f"<style>{style}</style>", back, *texts, "</svg>", ""])
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import harness
 from harness import BIN, FRIEND, GATEWAY, STRANGER, Gateway, Network, Outside, Service, eventually, run
+from record import picture
 
 WIDTH, HEIGHT = 100, 29
 # Letters are this wide, lines this high.
@@ -101,10 +102,9 @@ def draw(screen: str) -> str:
             if text.strip():
                 texts.append(f'<text class="{kind}" {place} {length} xml:space="preserve">{html.escape(text)}</text>')
             column += len(text)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-    title = "<title>spa-server status --watch: open doors, knocks of the last minute, last events</title>"
-    back = f'<rect width="{width}" height="{height}" rx="6" fill="#0d1117"/>'
-    return "\n".join([head, title, f"<style>{style}</style>", back, *texts, "</svg>", ""])
+    return picture(
+        width, height, "spa-server status --watch: open doors, knocks of the last minute, last events", style, texts
+    )
 
 
 def main() -> None:

@@ -235,7 +235,10 @@ impl Keeper {
         } else {
             Doors::new(&config, &self.paths)?
         };
-        logging::take_up(config.log);
+        // Nothing is in force yet: there is no other log to stay with, should this configuration be refused.
+        if self.standing.is_none() {
+            logging::take_up(config.log);
+        }
         if let Err(error) = doors.protect().and_then(|()| doors.self_test()) {
             self.put_back();
             return Err(error.into());
@@ -249,6 +252,7 @@ impl Keeper {
             .staged
             .take()
             .ok_or_else(|| Refused::failed("nothing was staged"))?;
+        logging::take_up(staged.config.log);
         self.standing = Some(staged);
         Ok(Reply::Done)
     }
